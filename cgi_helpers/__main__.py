@@ -1,0 +1,32 @@
+"""`python -m cgi_helpers STAGE --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter."""
+
+import argparse
+import sys
+
+from .artifacts import ArtifactError
+from .stages import FUNCTIONS, start
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__)
+    parser.add_argument("stage", choices=list(FUNCTIONS))
+    parser.add_argument("--preset", default=None, help="smoke, laptop (default) or paper")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--seed", type=int, default=0)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on from a checkpoint where there is one (the default)")
+    how.add_argument("--fresh", action="store_true", help="compute again, ignoring results and checkpoints")
+    args = parser.parse_args(arguments)
+    try:
+        FUNCTIONS[args.stage](start(args.preset, args.seed, args.device), fresh=args.fresh)
+    except (ArtifactError, ValueError, FileNotFoundError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to go on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Where results lie on disk, how they are written atomically, and whether they still fit what made them."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class ArtifactError(RuntimeError):
+    """A needed artifact is missing, damaged or does not fit; the message names the command that rebuilds it."""
+
+
+def fingerprint(**what):
+    """Short stable hash of JSON-able facts (stage, fields, seed, digests of inputs)."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def tensor_digest(tensors):
+    """Hash of names, shapes, dtypes and bytes; times and versions in the metadata do not enter."""
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name].detach().cpu().contiguous()
+        h.update(f"{name} {tuple(t.shape)} {t.dtype}".encode())
+        h.update(t.flatten().view(dtype=torch.uint8).numpy().tobytes() if t.numel() else b"")
+    return h.hexdigest()[:16]
+
+
+def flatten(tree, prefix=""):
+    """Nested dicts of tensors -> one flat dict with '/'-joined names."""
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, name + "/") if isinstance(value, dict) else {name: value})
+    return flat
+
+
+def unflatten(flat):
+    """Inverse of `flatten` (keys become strings)."""
+    tree = {}
+    for name, value in flat.items():
+        *path, leaf = name.split("/")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return tree
+
+
+def atomic_write(path, write):
+    """Call `write(temporary_path)`, then move the result over `path`; OSError becomes one sentence."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ArtifactError(f"Cannot write {path} ({error.strerror or error}): make the folder writable or free disk space.") from error
+    finally:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def write_json(path, content):
+    """Write JSON atomically, with a final newline."""
+    text = json.dumps(content, indent=1, sort_keys=False) + "\n"
+    atomic_write(path, lambda p: p.write_text(text))
+
+
+class Store:
+    """Artifacts of one preset and seed: own results in `artifacts/<preset>`, shipped ones in `data/pretrained/<preset>`."""
+
+    def __init__(self, preset_name, seed=0, root=None):
+        root = Path(root or os.environ.get("CGI_ROOT") or ROOT)
+        folder = preset_name if seed == 0 else f"{preset_name}-seed{seed}"
+        self.own, self.shipped = root / "artifacts" / folder, root / "data" / "pretrained" / folder
+        self.figures = root / "figures" / folder
+        self.preset_name, self.seed = preset_name, seed
+
+    def find(self, name):
+        """Path of an artifact, own before shipped, or None."""
+        for folder in (self.own, self.shipped):
+            if (folder / f"{name}.safetensors").exists():
+                return folder / f"{name}.safetensors"
+        return None
+
+    def check_writable(self):
+        """Raise ArtifactError now rather than after hours of work."""
+        probe = self.own / ".writable"
+        atomic_write(probe, lambda p: p.write_text(""))
+        probe.unlink()
+
+    def save(self, name, tree, stage, print_, **metadata):
+        """Write tensors and metadata atomically; `print_` is the stage's fingerprint."""
+        flat = {k: v.detach().cpu().contiguous() for k, v in flatten(tree).items()}
+        meta = {"name": name, "stage": stage, "fingerprint": print_, "preset": self.preset_name, "seed": self.seed,
+                "digest": tensor_digest(flat), **metadata}
+        atomic_write(self.own / f"{name}.safetensors", lambda p: save_file(flat, p, {"cgi": json.dumps(meta)}))
+        return meta
+
+    def metadata(self, name):
+        """Metadata of an artifact, or None if there is no readable one."""
+        path = self.find(name)
+        try:
+            with safe_open(path, "pt") as f:
+                return json.loads((f.metadata() or {})["cgi"])
+        except (TypeError, OSError, KeyError, ValueError, SafetensorError):
+            return None
+
+    def load(self, name, stage, print_=None):
+        """Return (tree, metadata) or raise ArtifactError: missing, damaged, foreign, or of another fingerprint."""
+        rebuild = f"rebuild it with `python -m cgi_helpers {stage} --preset {self.preset_name} --fresh`"
+        if self.seed:
+            rebuild = rebuild[:-1] + f" --seed {self.seed}`"
+        path = self.find(name)
+        if path is None:
+            raise ArtifactError(f"{name}.safetensors of preset {self.preset_name!r} does not exist yet: {rebuild}.")
+        try:
+            with safe_open(path, "pt") as f:
+                meta = json.loads((f.metadata() or {}).get("cgi", "{}"))
+                flat = {k: f.get_tensor(k) for k in f.keys()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ArtifactError(f"{path} is truncated or not a safetensors file ({error}): {rebuild}.") from error
+        if meta.get("name") != name or meta.get("stage") != stage:
+            raise ArtifactError(f"{path} was not written as {name!r} by stage {stage!r} (renamed or foreign file): {rebuild}.")
+        if meta["digest"] != tensor_digest(flat):
+            raise ArtifactError(f"{path} is damaged (its content does not match its digest): {rebuild}.")
+        if print_ is not None and meta["fingerprint"] != print_:
+            raise ArtifactError(f"{path} was made with other settings, seed or inputs than preset {self.preset_name!r} "
+                                f"has now (fingerprint {meta['fingerprint']} instead of {print_}): {rebuild}.")
+        return unflatten(flat), meta

@@ -1,0 +1,176 @@
+"""The networks: DCGAN generator and discriminator (Radford et al. 2016), an encoder and a classifier."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .runtime import autocast
+
+MODES = ("auto", "batch", "independent")
+
+
+def _init(net):
+    """DCGAN initialisation: weights N(0, 0.02), normalisation scales N(1, 0.02)."""
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.init.normal_(m.weight, 0, 0.02)
+        elif isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
+            nn.init.normal_(m.weight, 1, 0.02)
+
+
+def _levels(size):
+    levels = int(math.log2(size)) - 2
+    if size != 4 * 2 ** levels or levels < 1:
+        raise ValueError(f"Image size must be 8, 16, 32, 64, 128, ... but is {size}.")
+    return levels
+
+
+class Generator(nn.Module):
+    """z (N, z_dim) -> image (N, channels, size, size) in [-1, 1].
+
+    Layers: 0 = 4x4 projection, 1 = 8x8, 2 = 16x16, 3 = 32x32, 4 = the image (for size 64). A feature
+    map is taken after BatchNorm and ReLU. `width` = channels of the last hidden layer.
+    """
+
+    def __init__(self, z_dim=100, width=32, channels=1, size=64):
+        super().__init__()
+        n = _levels(size)
+        widths = [width * 2 ** (n - 1 - i) for i in range(n)]
+        self.z_dim, self.channels, self.size, self.layers, self.amp = z_dim, channels, size, n, None
+        self.project = nn.Linear(z_dim, widths[0] * 16, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        hidden = [nn.Sequential(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+                  for i, o in zip(widths, widths[1:])]
+        image = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
+        self.blocks = nn.ModuleList([*hidden, image])
+        _init(self)
+
+    def check_layer(self, layer):
+        """Raise ValueError unless 0 <= layer <= `self.layers`."""
+        if not isinstance(layer, int) or not 0 <= layer <= self.layers:
+            raise ValueError(f"Layer must be an integer from 0 (4x4) to {self.layers} (the image) but is {layer!r}.")
+
+    def to_features(self, z, layer):
+        """Activations after `layer`: (N, C_l, 4 * 2^l, 4 * 2^l), float32."""
+        self.check_layer(layer)
+        with autocast(self, z):
+            h = F.relu(self.norm(self.project(z).view(len(z), -1, 4, 4)))
+            for block in self.blocks[:layer]:
+                h = block(h)
+        return h if h.dtype == torch.float64 else h.float()
+
+    def to_image(self, h, layer):
+        """The rest of the generator: `to_image(to_features(z, l), l) == G(z)`; layer 4 clamps pixels to [-1, 1]."""
+        self.check_layer(layer)
+        if layer == self.layers:
+            return h.clamp(-1, 1)
+        with autocast(self, h):
+            for block in self.blocks[layer:]:
+                h = block(h)
+        return h if h.dtype == torch.float64 else h.float()
+
+    def forward(self, z):
+        return self.to_features(z, self.layers)
+
+
+class BatchStatNorm(nn.BatchNorm2d):
+    """BatchNorm that can also normalise by the statistics of the batch without touching its buffers."""
+    mode = "auto"
+
+    def forward(self, x):
+        if self.mode == "batch":
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        if self.mode == "independent":
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+NORMS = {"batch": BatchStatNorm, "group": lambda c: nn.GroupNorm(max(1, c // 16), c),
+         "instance": lambda c: nn.GroupNorm(c, c), "none": lambda c: nn.Identity()}
+
+
+class Discriminator(nn.Module):
+    """Image (N, channels, size, size) -> logits (N,); D(x) = sigmoid(logit) = probability of being real.
+
+    `norm`: "batch" (the report), "group", "instance" or "none"; `width` = channels of the first layer.
+    """
+
+    def __init__(self, width=32, channels=1, size=64, norm="batch"):
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"Unknown normalisation {norm!r}: use one of {', '.join(NORMS)}.")
+        self.channels, self.size, self.norm, self.amp = channels, size, norm, None
+        n = _levels(size)
+        widths = [width * 2 ** i for i in range(n)]
+        layers = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for i, o in zip(widths, widths[1:]):
+            layers += [nn.Conv2d(i, o, 4, 2, 1, bias=norm == "none"), NORMS[norm](o), nn.LeakyReLU(0.2)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1] * 16, 1)
+        _init(self)
+
+    def forward(self, x, mode="auto"):
+        """Logits (N,), float32.
+
+        `mode`: "auto" follows `train()`/`eval()` as usual; "batch" normalises over the images of this call
+        (the report's mode: they pull on each other) and "independent" uses the running statistics (an image's
+        logit depends on no other image); neither of the two changes a buffer. Without BatchNorm all agree.
+        """
+        if mode not in MODES:
+            raise ValueError(f"Unknown discriminator mode {mode!r}: use one of {', '.join(MODES)}.")
+        with autocast(self, x):
+            h = x
+            for layer in self.features:
+                if isinstance(layer, BatchStatNorm):
+                    layer.mode = mode
+                h = layer(h)
+            logits = self.head(h.flatten(1))[:, 0]
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+
+class Encoder(nn.Module):
+    """Warm start of the search: (masked image y*M, mask M) -> z (N, z_dim)."""
+
+    def __init__(self, z_dim=100, width=32, channels=1, size=64):
+        super().__init__()
+        self.amp = None
+        n = _levels(size)
+        widths = [width * 2 ** i for i in range(n)]
+        layers = [nn.Conv2d(channels + 1, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for i, o in zip(widths, widths[1:]):
+            layers += [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2)]
+        hidden = 8 * z_dim
+        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, hidden),
+                                 nn.LeakyReLU(0.2), nn.Linear(hidden, z_dim))
+
+    def forward(self, y, mask):
+        with autocast(self, y):
+            z = self.net(torch.cat([y * mask, mask.expand(len(y), 1, *y.shape[2:])], 1))
+        return z if z.dtype == torch.float64 else z.float()
+
+
+class Classifier(nn.Module):
+    """Image -> 10 class logits; `features` gives the 128 numbers in which distances are measured."""
+
+    def __init__(self, width=32, channels=1, size=64, classes=10, features=128):
+        super().__init__()
+        self.amp = None
+        widths = [width, 2 * width, 4 * width]
+        layers, i = [nn.AvgPool2d(2)] if size >= 64 else [], channels
+        for o in widths:
+            layers += [nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2)]
+            i = o
+        side = size // (16 if size >= 64 else 8)
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side ** 2, features), nn.ReLU())
+        self.head = nn.Linear(features, classes)
+
+    def features(self, x):
+        """(N, 128) non-negative float32 features before the last linear layer."""
+        with autocast(self, x):
+            h = self.body(x)
+        return h if h.dtype == torch.float64 else h.float()
+
+    def forward(self, x):
+        return self.head(self.features(x))

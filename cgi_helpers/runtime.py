@@ -1,0 +1,111 @@
+"""Device, precision, seeds and loop plumbing that every other room uses."""
+
+import contextlib
+import hashlib
+import platform
+
+import torch
+
+
+def pick_device(name="auto"):
+    """Return a `torch.device`; `auto` prefers CUDA. Raises ValueError for an unknown or absent device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") and not str(name).startswith("cuda:"):
+        raise ValueError(f"Unknown device {name!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"Device {name!r} was asked for but torch sees no GPU: use 'cpu' or 'auto'.")
+    return torch.device(name)
+
+
+def fast_dtype(device):
+    """bfloat16 where the hardware has units for it, else None (plain float32).
+
+    Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.bfloat16 if any(getattr(torch.cpu, p, bool)() for p in probes) else None
+
+
+def accelerate(net, device, amp=True):
+    """Move `net` to `device`, lay convolutions out channels-last and set its mixed precision.
+
+    Networks of this package read their own `amp` attribute and always return float32, so no loop has to
+    know about precision.
+    """
+    net = net.to(device, memory_format=torch.channels_last)
+    net.amp = fast_dtype(device) if amp else None
+    return net
+
+
+def autocast(net, x):
+    """The context in which `net` runs on `x`: its own `amp` dtype, or full precision (None)."""
+    amp = getattr(net, "amp", None)
+    return torch.autocast(x.device.type, amp) if amp else contextlib.nullcontext()
+
+
+def generator(*keys):
+    """A CPU `torch.Generator` whose stream depends on `keys` only, e.g. `generator(seed, "z", step)`.
+
+    One generator per image or per step makes every draw independent of batch size, of the number of
+    processes and of where a run was interrupted.
+    """
+    digest = hashlib.sha256(repr(keys).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def draw_z(n, z_dim, prior, *keys, device="cpu"):
+    """`n` latents (n, z_dim), row i from `generator(*keys, i)`; prior `normal` = N(0, 1), `uniform` = U[-1, 1]."""
+    if prior not in ("normal", "uniform"):
+        raise ValueError(f"Unknown latent prior {prior!r}: use 'normal' or 'uniform'.")
+    return torch.stack([_draw(z_dim, prior, generator(*keys, i)) for i in range(n)]).to(device)
+
+
+def draw_z_batch(n, z_dim, prior, *keys, device="cpu"):
+    """As `draw_z` but one stream for the whole batch (training, where rows need no identity)."""
+    return _draw((n, z_dim), prior, generator(*keys)).to(device)
+
+
+def _draw(shape, prior, rng):
+    if prior == "normal":
+        return torch.randn(shape, generator=rng)
+    return torch.rand(shape, generator=rng) * 2 - 1
+
+
+@contextlib.contextmanager
+def frozen(*nets):
+    """Evaluation mode and no parameter gradients inside; modes and flags are restored afterwards."""
+    before = [(m, m.training) for net in nets for m in net.modules()]
+    flags = [(p, p.requires_grad) for net in nets for p in net.parameters()]
+    for net in nets:
+        net.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+def last(loop, progress=None, total=None):
+    """Exhaust a loop that yields `(step, state)` and return the last state.
+
+    `progress`: a text to show a tqdm bar under, or None for silence.
+    """
+    if progress:
+        from tqdm.auto import tqdm
+        loop = tqdm(loop, desc=progress, total=total, mininterval=1)
+    state = None
+    for _, state in loop:
+        pass
+    return state
+
+
+def versions():
+    """Name -> version of what results depend on."""
+    import torchvision
+    return {"python": platform.python_version(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__, "machine": platform.machine()}

@@ -1,0 +1,74 @@
+"""Training loops of the GAN, the classifier and the encoder: generators that yield `(step, state)`.
+
+Every draw is a function of (seed, step), so a loop that starts at `start` from restored weights and
+optimisers repeats an uninterrupted one bit for bit on a CPU.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from .losses import context_loss, discriminator_loss, generator_loss
+from .runtime import draw_z_batch, generator
+
+
+def adam(net, lr, beta1=0.5):
+    """Adam as DCGAN uses it (beta2 = 0.999), fused update."""
+    return torch.optim.Adam(net.parameters(), lr, betas=(beta1, 0.999), fused=True)
+
+
+def batch_index(step, n, batch_size, *keys):
+    """Indices of training batch `step` (from 0): a fresh permutation of range(n) per epoch, no batch crosses it."""
+    per_epoch = max(1, n // batch_size)
+    epoch, i = divmod(step, per_epoch)
+    order = torch.randperm(n, generator=generator(*keys, "epoch", epoch))
+    return order[i * batch_size:(i + 1) * batch_size]
+
+
+def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, beta1=0.5, prior="normal",
+              seed=0, start=0, optimisers=None, device="cpu"):
+    """Train G and D in place; yields (step, state) after every iteration, step from start + 1 to iterations.
+
+    images: a `data.Split`. Per iteration one D step on discriminator_loss, then `g_updates` G steps on
+    -log D; the D step and the first G step share one generated batch. state: {"d_loss", "g_loss",
+    "real", "fake" (mean D(x)), "optimisers"}.
+    """
+    opt_g, opt_d = optimisers or (adam(G, lr, beta1), adam(D, lr, beta1))
+    G.train(), D.train()
+    for step in range(start, iterations):
+        real = images.batch(batch_index(step, len(images), batch_size, seed, "gan"), device)
+        z = draw_z_batch(len(real), G.z_dim, prior, seed, "gan z", step, device=device)
+        fake = G(z)
+        real_logits, fake_logits = D(real), D(fake.detach())
+        d_loss = discriminator_loss(real_logits, fake_logits)
+        opt_d.zero_grad()
+        d_loss.backward()
+        opt_d.step()
+        D.requires_grad_(False)  # the G step needs no gradient of D's weights
+        for update in range(g_updates):
+            if update:
+                fake = G(draw_z_batch(len(real), G.z_dim, prior, seed, "gan z", step, update, device=device))
+            g_loss = generator_loss(D(fake)).mean()
+            opt_g.zero_grad()
+            g_loss.backward()
+            opt_g.step()
+        D.requires_grad_(True)
+        yield step + 1, {"d_loss": d_loss.detach(), "g_loss": g_loss.detach(),
+                         "real": real_logits.detach().sigmoid().mean(), "fake": fake_logits.detach().sigmoid().mean(),
+                         "optimisers": (opt_g, opt_d)}
+
+
+def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, start=0, optimisers=None, device="cpu"):
+    """Train C in place with AdamW, one-cycle learning rate, random flips; yields (step, {"loss", "optimisers"})."""
+    opt, = optimisers or (torch.optim.AdamW(C.parameters(), lr, weight_decay=0.05, fused=True),)
+    C.train()
+    for step in range(start, iterations):
+        index = batch_index(step, len(images), batch_size, seed, "classifier")
+        x = images.batch(index, device)
+        flip = torch.rand(len(index), generator=generator(seed, "flip", step)) < 0.5
+        x = torch.where(flip.view(-1, 1, 1, 1).to(device), x.flip(3), x)
+        opt.param_groups[0]["lr"] = lr * min((step + 1) / (0.1 * iterations), (iterations - step) / (0.9 * iterations))
+        loss = F.cross_entropy(C(x), images.labels[index].to(device), label_smoothing=0.05)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        yield step + 1, {"loss": loss.detach(), "optimisers": (opt,)}
