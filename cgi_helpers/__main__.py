@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from .artifacts import ArtifactError
-from .stages import FUNCTIONS, start
+from .session import start
+from .stages import FUNCTIONS
 
 
 def main(arguments=None):

@@ -59,6 +59,7 @@ def atomic_write(path, write):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        temporary.chmod(0o644)  # safetensors writes 600
         os.replace(temporary, path)
     except OSError as error:
         raise ArtifactError(f"Cannot write {path} ({error.strerror or error}): make the folder writable or free disk space.") from error
@@ -86,11 +87,9 @@ class Store:
         self.preset_name, self.seed = preset_name, seed
 
     def find(self, name):
-        """Path of an artifact, own before shipped, or None."""
-        for folder in (self.own, self.shipped):
-            if (folder / f"{name}.safetensors").exists():
-                return folder / f"{name}.safetensors"
-        return None
+        """Path of an artifact, own before shipped, tensors (.safetensors) or choices (.json), or None."""
+        candidates = (folder / f"{name}{suffix}" for folder in (self.own, self.shipped) for suffix in (".safetensors", ".json"))
+        return next((path for path in candidates if path.exists()), None)
 
     def check_writable(self):
         """Raise ArtifactError now rather than after hours of work."""
@@ -99,20 +98,27 @@ class Store:
         probe.unlink()
 
     def save(self, name, tree, stage, print_, **metadata):
-        """Write tensors and metadata atomically; `print_` is the stage's fingerprint."""
-        flat = {k: v.detach().cpu().contiguous() for k, v in flatten(tree).items()}
+        """Write a tree of tensors (.safetensors) or of plain values (.json) and its metadata atomically.
+
+        `print_` is the stage's fingerprint.
+        """
+        flat = flatten(tree)
+        tensors = all(torch.is_tensor(v) for v in flat.values())
+        if tensors:
+            flat = {k: v.detach().cpu().contiguous() for k, v in flat.items()}
         meta = {"name": name, "stage": stage, "fingerprint": print_, "preset": self.preset_name, "seed": self.seed,
-                "digest": tensor_digest(flat), **metadata}
-        atomic_write(self.own / f"{name}.safetensors", lambda p: save_file(flat, p, {"cgi": json.dumps(meta)}))
+                "digest": tensor_digest(flat) if tensors else fingerprint(content=tree), **metadata}
+        if tensors:
+            atomic_write(self.own / f"{name}.safetensors", lambda p: save_file(flat, p, {"cgi": json.dumps(meta)}))
+        else:
+            write_json(self.own / f"{name}.json", {"metadata": meta, "content": tree})
         return meta
 
     def metadata(self, name):
         """Metadata of an artifact, or None if there is no readable one."""
-        path = self.find(name)
         try:
-            with safe_open(path, "pt") as f:
-                return json.loads((f.metadata() or {})["cgi"])
-        except (TypeError, OSError, KeyError, ValueError, SafetensorError):
+            return _read(self.find(name), content=False)[1]
+        except (TypeError, AttributeError, OSError, KeyError, ValueError, SafetensorError):
             return None
 
     def load(self, name, stage, print_=None):
@@ -122,18 +128,27 @@ class Store:
             rebuild = rebuild[:-1] + f" --seed {self.seed}`"
         path = self.find(name)
         if path is None:
-            raise ArtifactError(f"{name}.safetensors of preset {self.preset_name!r} does not exist yet: {rebuild}.")
+            raise ArtifactError(f"Artifact {name!r} of preset {self.preset_name!r} does not exist yet: "
+                                f"{rebuild.replace(' --fresh', '')}.")
         try:
-            with safe_open(path, "pt") as f:
-                meta = json.loads((f.metadata() or {}).get("cgi", "{}"))
-                flat = {k: f.get_tensor(k) for k in f.keys()}
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ArtifactError(f"{path} is truncated or not a safetensors file ({error}): {rebuild}.") from error
+            tree, meta = _read(path)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise ArtifactError(f"{path} is truncated or not one of our files ({error}): {rebuild}.") from error
         if meta.get("name") != name or meta.get("stage") != stage:
             raise ArtifactError(f"{path} was not written as {name!r} by stage {stage!r} (renamed or foreign file): {rebuild}.")
-        if meta["digest"] != tensor_digest(flat):
+        if meta["digest"] != (fingerprint(content=tree) if path.suffix == ".json" else tensor_digest(flatten(tree))):
             raise ArtifactError(f"{path} is damaged (its content does not match its digest): {rebuild}.")
         if print_ is not None and meta["fingerprint"] != print_:
             raise ArtifactError(f"{path} was made with other settings, seed or inputs than preset {self.preset_name!r} "
                                 f"has now (fingerprint {meta['fingerprint']} instead of {print_}): {rebuild}.")
-        return unflatten(flat), meta
+        return tree, meta
+
+
+def _read(path, content=True):
+    """(tree or None, metadata) of a file that `Store.save` wrote."""
+    if path.suffix == ".json":
+        stored = json.loads(path.read_text())
+        return stored["content"], stored["metadata"]
+    with safe_open(path, "pt") as f:
+        meta = json.loads((f.metadata() or {}).get("cgi", "{}"))
+        return unflatten({k: f.get_tensor(k) for k in f.keys()}) if content else None, meta

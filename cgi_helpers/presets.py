@@ -27,15 +27,48 @@ class Preset:
     beta1: float = 0.5                      # Adam (DCGAN)
     sample_epochs: tuple = (1, 5, 15, 25)   # figures 7-10
     classifier_iterations: int = 4_000      # batches of 128
+    encoder_width: int = 32                 # channels of the encoder's first block
+    encoder_iterations: int = 20_000        # batches of 64, half of them G's samples
+    # hole and search
+    mask: str = "center"                    # see masks.MASKS; 25 % in the centre (report II)
+    window: int = 7                         # pixels, of the weight map W (Yeh et al.)
+    lam: float = 1e-4                       # lambda of the prior loss (report IV.A)
+    report_iterations: int = 1_000          # latent search (report IV.A), Nesterov
+    report_lr: float = 0.01                 # its learning rate (author)
+    best_iterations: int = 200              # our best search: Adam from the encoder's answer
+    best_lr: float = 0.05                   # its learning rate (validation)
+    search_batch: int = 256                 # images per search micro-batch (memory, not results)
+    # refinement
+    layer: int = 2                          # 16x16 activations (report IV.B)
+    refine_steps: int = 50                  # report IV.B
+    step_size: float = 0.1                  # report IV.B; slim networks need their own (validation)
+    step_size_independent: float = 0.02     # the same for the per-image D
+    micro_batch: int = 64                   # images normalised together in `batch` mode
+    # shaping
+    pool: int = 55_000                      # first training images; one epoch = one pass over them
+    shape_stages: tuple = (0, 0.1, 0.5, 1, 1.5, 2)   # epochs (report, figures 4 and 6)
+    shape_batch: int = 60                   # images (author)
+    shape_lr: float = 2e-4                  # Adam (author)
+    shape_lr_independent: float = 2e-4      # Adam, per-image D
+    # evaluation
+    validation_images: int = 1_000          # first validation images, for every choice
+    test_images: int = 2_000                # first test images (author's table)
+    resamples: int = 2_000                  # paired bootstrap
+    # what notebooks assert (0: finiteness and invariants only)
+    accuracy_min: float = 0.92              # classifier on test images
+    psnr_min: float = 23.7                  # dB, `semantic` (author: 23.713)
+    ssim_min: float = 0.81                  # `semantic` (author: 0.813)
 
 
 PRESETS = {p.name: p for p in (
     Preset(
         name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
-        iterations=256, batch_size=50, g_updates=1, classifier_iterations=60),
+        iterations=256, batch_size=50, g_updates=1, classifier_iterations=60,
+        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, refine_steps=4, pool=240,
+        validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
     Preset(
         name="laptop", prior="normal", g_width=32, d_width=32, classifier_width=32,
-        iterations=21_500, g_updates=1, classifier_iterations=2_600),
+        iterations=21_500, g_updates=1, classifier_iterations=2_600, encoder_iterations=7_000, step_size=0.02, pool=10_000, validation_images=500),
     Preset(name="paper"),
 )}
 

@@ -4,164 +4,15 @@ Called by the notebooks, by doit and by `python -m cgi_helpers STAGE --preset P`
 """
 
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
-from . import data, train
-from .artifacts import ArtifactError, Store, fingerprint
-from .models import Classifier, Discriminator, Generator
-from .presets import get_preset, subset
-from .runtime import accelerate, draw_z, pick_device, versions
-
-CHECKPOINT_SECONDS = 60
-
-NETWORK = ("dataset", "channels", "size", "z_dim", "g_width", "d_width", "prior", "amp")
-# stage -> (preset fields it depends on, artifacts of other stages that it reads, artifacts it writes)
-STAGES = {
-    "train": (NETWORK + ("iterations", "batch_size", "g_updates", "lr", "beta1", "sample_epochs"),
-              (), ("generator", "discriminator", "history")),
-    "classifier": (("dataset", "channels", "size", "amp", "classifier_width", "classifier_iterations"), (), ("classifier",)),
-}
-WRITER = {artifact: stage for stage, (_, _, written) in STAGES.items() for artifact in written}
-
-
-@dataclass
-class Session:
-    """One preset, seed and device, and what was already loaded for them."""
-    preset: object
-    seed: int = 0
-    device: torch.device = torch.device("cpu")
-    progress: bool = True
-    cache: dict = field(default_factory=dict)
-
-    @cached_property
-    def store(self):
-        return Store(self.preset.name, self.seed)
-
-    @cached_property
-    def data(self):
-        return data.load(self.preset.dataset, self.preset.size)
-
-    def fingerprint(self, stage):
-        """What the results of `stage` depend on: its preset fields, the seed and the content of its inputs."""
-        names, inputs, _ = STAGES[stage]
-        digests = {i: (self.store.metadata(i) or {}).get("digest") for i in inputs}
-        return fingerprint(stage=stage, seed=self.seed, fields=subset(self.preset, names), inputs=digests)
-
-    def up_to_date(self, stage):
-        """True if every artifact of `stage` exists with the present fingerprint."""
-        now = self.fingerprint(stage)
-        return all((self.store.metadata(a) or {}).get("fingerprint") == now for a in STAGES[stage][2])
-
-    def load(self, artifact):
-        """(tree, metadata) of an up-to-date artifact, cached; ArtifactError otherwise."""
-        stage = WRITER[artifact]
-        print_ = self.fingerprint(stage)
-        if (artifact, print_) not in self.cache:
-            self.cache[artifact, print_] = self.store.load(artifact, stage, print_)
-        return self.cache[artifact, print_]
-
-    def build(self, kind):
-        """A fresh, accelerated network: `generator`, `discriminator` or `classifier`."""
-        p = self.preset
-        shape = dict(channels=p.channels, size=p.size)
-        torch.manual_seed(self.seed)
-        net = {"generator": lambda: Generator(p.z_dim, p.g_width, **shape),
-               "discriminator": lambda: Discriminator(p.d_width, **shape),
-               "classifier": lambda: Classifier(p.classifier_width, **shape)}[kind]()
-        return accelerate(net, self.device, p.amp)
-
-    def net(self, kind):
-        """A trained network in eval mode without parameter gradients."""
-        net = self.build(kind)
-        net.load_state_dict(self.load(kind)[0])
-        return net.eval().requires_grad_(False)
-
-    def bar(self, text):
-        """The progress text, or None where the session is silent."""
-        return text if self.progress else None
-
-
-def start(preset=None, seed=0, device="auto", progress=True):
-    """Open a session; raises ValueError for an unknown preset or device."""
-    return Session(get_preset(preset), seed, pick_device(device), progress)
-
-
-def _done(session, stage, fresh):
-    """Common head of every stage: True if nothing is to be done; checks inputs and the folder before long work."""
-    if not fresh and session.up_to_date(stage):
-        return True
-    session.store.check_writable()
-    for artifact in STAGES[stage][1]:
-        session.load(artifact)
-    return False
-
-
-def _save(session, stage, trees, started, **metadata):
-    """Write the artifacts of a finished stage, all under one fingerprint."""
-    print_ = session.fingerprint(stage)
-    for name, tree in trees.items():
-        session.store.save(name, tree, stage, print_, seconds=round(time.time() - started, 1),
-                           versions=versions(), device=str(session.device), **metadata)
-
-
-class Checkpoint:
-    """Resumable state of a loop: networks, optimisers, records; written every minute and on interruption."""
-
-    def __init__(self, session, stage, nets, fresh, tag=""):
-        self.session, self.stage, self.nets = session, stage, nets
-        self.name, self.print_ = f"{stage}{tag}.partial", session.fingerprint(stage)
-        self.step, self.seconds, self.records, self.opt_states = 0, 0.0, {}, []
-        meta = session.store.metadata(self.name)
-        if not fresh and meta and meta["fingerprint"] == self.print_:
-            tree, meta = session.store.load(self.name, stage, self.print_)
-            self.step, self.seconds = meta["step"], meta["seconds"]
-            self.records, self.opt_states = tree.get("records", {}), list(tree.get("optimisers", {}).values())
-            for key, net in nets.items():
-                net.load_state_dict(tree["nets"][key])
-        self.started = self.saved = time.time()
-
-    def restore(self, *optimisers):
-        """Load the stored optimiser states (nothing stored: leave them fresh) and return them."""
-        for opt, state in zip(optimisers, self.opt_states):
-            params = [p for group in opt.param_groups for p in group["params"]]
-            # fused Adam walks raw memory: moments must have the memory layout of their parameter
-            layout = {int(i): {k: v.clone() if v.ndim == 0 else torch.empty_like(params[int(i)]).copy_(v)
-                               for k, v in s.items()} for i, s in state.items()}
-            opt.load_state_dict({"state": layout, "param_groups": opt.state_dict()["param_groups"]})
-        return optimisers
-
-    def elapsed(self):
-        return self.seconds + time.time() - self.started
-
-    def run(self, loop, record, total):
-        """Exhaust `loop`, calling `record(step, state)` -> {name: (index, value)}; save in between and on Ctrl-C."""
-        from tqdm.auto import tqdm
-        bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress)
-        state = None
-        try:
-            for step, state in bar:
-                self.step = step
-                record(step, state, self.records)
-                if time.time() - self.saved > CHECKPOINT_SECONDS:
-                    self.save(state)
-        except KeyboardInterrupt:
-            if state is not None:
-                self.save(state)
-            raise
-        return self.elapsed()
-
-    def save(self, state):
-        optimisers = {str(i): {str(k): s for k, s in opt.state_dict()["state"].items()}
-                      for i, opt in enumerate(state["optimisers"])}
-        tree = {"nets": {k: n.state_dict() for k, n in self.nets.items()}, "optimisers": optimisers, "records": self.records}
-        self.session.store.save(self.name, tree, self.stage, self.print_, step=self.step, seconds=self.elapsed())
-        self.saved = time.time()
-
-    def remove(self):
-        (self.session.store.own / f"{self.name}.safetensors").unlink(missing_ok=True)
+from . import train
+from .evaluation import best_search, classify, evaluate, report_search, tune
+from .masks import composite
+from .runtime import draw_z
+from .session import STAGES, Checkpoint, done, save, start
+from .shape import shape_discriminator, whole
 
 
 def sample_steps(preset, n_train):
@@ -171,10 +22,9 @@ def sample_steps(preset, n_train):
 
 def train_gan(session, fresh=False):
     """Stage `train`: generator, discriminator, and history (losses per iteration, fixed-z grids at sample_epochs)."""
-    if _done(session, "train", fresh):
+    if done(session, "train", fresh):
         return
     p, images, dev = session.preset, session.data["train"], session.device
-    started = time.time()
     G, D = session.build("generator"), session.build("discriminator")
     checkpoint = Checkpoint(session, "train", {"generator": G, "discriminator": D}, fresh)
     optimisers = checkpoint.restore(train.adam(G, p.lr, p.beta1), train.adam(D, p.lr, p.beta1))
@@ -198,10 +48,127 @@ def train_gan(session, fresh=False):
                            lr=p.lr, beta1=p.beta1, prior=p.prior, seed=session.seed, start=checkpoint.step,
                            optimisers=optimisers, device=dev)
     seconds = checkpoint.run(loop, record, p.iterations)
-    _save(session, "train", {"generator": G.state_dict(), "discriminator": D.state_dict(), "history": records},
-          time.time() - seconds, sample_steps=steps, d_loss=float(records["d_loss"][-500:].mean()),
+    save(session, "train", {"generator": G.state_dict(), "discriminator": D.state_dict(), "history": records},
+          seconds, sample_steps=steps, d_loss=float(records["d_loss"][-500:].mean()),
           g_loss=float(records["g_loss"][-500:].mean()))
     checkpoint.remove()
 
 
-FUNCTIONS = {"train": train_gan}
+def train_classifier(session, fresh=False):
+    """Stage `classifier`: the network in whose features distances, scores and labels are measured."""
+    if done(session, "classifier", fresh):
+        return
+    p, dev = session.preset, session.device
+    C = session.build("classifier")
+    checkpoint = Checkpoint(session, "classifier", {"classifier": C}, fresh)
+    optimisers = checkpoint.restore(train.classifier_optimiser(C))
+    loop = train.train_classifier(C, session.data["train"], iterations=p.classifier_iterations, seed=session.seed,
+                                  start=checkpoint.step, optimisers=optimisers, device=dev)
+    seconds = checkpoint.run(loop, total=p.classifier_iterations)
+    accuracy = {s: classify(C, session.data[s], dev)[1] for s in ("validation", "test")}
+    save(session, "classifier", {"classifier": C.state_dict()}, seconds, accuracy=accuracy)
+    checkpoint.remove()
+
+
+def train_encoder(session, fresh=False):
+    """Stage `encoder`: the warm start of our best search."""
+    if done(session, "encoder", fresh):
+        return
+    p = session.preset
+    G, E = session.net("generator"), session.build("encoder")
+    checkpoint = Checkpoint(session, "encoder", {"encoder": E}, fresh)
+    optimisers = checkpoint.restore(train.encoder_optimiser(E))
+    loop = train.train_encoder(E, G, session.data["train"], iterations=p.encoder_iterations, window=p.window, prior=p.prior,
+                               seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
+    seconds = checkpoint.run(loop, total=p.encoder_iterations)
+    save(session, "encoder", {"encoder": E.state_dict()}, seconds)
+    checkpoint.remove()
+
+
+def encode(session, fresh=False):
+    """Stage `encode`: z-hat of test and validation images (both searches) and of the shaping pool (best search).
+
+    Split into fixed micro-batches by image index; every micro-batch is saved, so an interrupted run goes on.
+    """
+    if done(session, "encode", fresh):
+        return
+    p = session.preset
+    G, E = session.net("generator"), session.net("encoder")
+    jobs = [("pool", "best", "train", p.pool), ("test", "best", "test", p.test_images),
+            ("validation", "best", "validation", p.validation_images),
+            ("validation", "report", "validation", p.validation_images), ("test", "report", "test", p.test_images)]
+    chunks = [(name, how, split, range(i, min(i + p.search_batch, n, len(session.data[split]))))
+              for name, how, split, n in jobs for i in range(0, min(n, len(session.data[split])), p.search_batch)]
+    checkpoint = Checkpoint(session, "encode", {}, fresh)
+
+    def loop():
+        for step in range(checkpoint.step, len(chunks)):
+            name, how, split, rows = chunks[step]
+            y = session.data[split].batch(slice(rows.start, rows.stop), session.device)
+            began = time.time()
+            z = (best_search if how == "best" else report_search)(session, G, *([E] if how == "best" else []), y, rows)
+            yield step + 1, {"key": f"{name}_{how}", "rows": rows, "z": z.cpu(), "seconds": time.time() - began}
+
+    def record(step, state, records):
+        records[f"{state['key']}:{state['rows'].start:06d}"] = state["z"]
+        seconds = records.setdefault(f"seconds:{state['key']}", torch.zeros(1))
+        seconds += state["seconds"]
+
+    seconds = checkpoint.run(loop(), record, len(chunks))
+    keys = sorted({k.split(":")[0] for k in checkpoint.records} - {"seconds"})
+    encodings = {k: torch.cat([v for n, v in sorted(checkpoint.records.items()) if n.split(":")[0] == k]) for k in keys}
+    per_image = {k: round(float(checkpoint.records[f"seconds:{k}"]) / len(encodings[k]), 5) for k in keys}
+    save(session, "encode", {"encodings": encodings}, seconds, seconds_per_image=per_image)
+    checkpoint.remove()
+
+
+def _shape(session, stage, fresh, mode, compose, step_size, lr):
+    """Common body of the shaping stages: snapshots of D at the preset's epochs, as float16."""
+    if done(session, stage, fresh):
+        return
+    p = session.preset
+    pool = session.data["train"].first(p.pool)
+    z = session.load("encodings")[0]["pool_best"].to(session.device)
+    at = {round(e * len(pool) / p.shape_batch): str(e) for e in p.shape_stages if e}
+    G, D = session.net("generator"), session.net("discriminator").requires_grad_(True)
+    checkpoint = Checkpoint(session, stage, {"discriminator": D}, fresh)
+    optimisers = checkpoint.restore(train.adam(D, lr))
+    checkpoint.records.setdefault("snapshots", {})
+    for key in ("d_loss", "real", "refined", "gain"):
+        checkpoint.records.setdefault(key, torch.zeros(max(at)))
+
+    def record(step, state, records):
+        for key in ("d_loss", "real", "refined", "gain"):
+            records[key][step - 1] = state[key]
+        if step in at:
+            records["snapshots"][at[step]] = {k: v.half() if v.is_floating_point() else v.clone()
+                                              for k, v in D.state_dict().items()}
+
+    loop = shape_discriminator(G, D, pool, z, iterations=max(at), layer=p.layer, refine_steps=p.refine_steps,
+                               step_size=step_size, compose=compose, mode=mode, batch_size=p.shape_batch, lr=lr,
+                               seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
+    seconds = checkpoint.run(loop, record, max(at))
+    save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations={e: i for i, e in at.items()})
+    checkpoint.remove()
+
+
+def shape_sampling(session, fresh=False):
+    """Stage `shape_sampling`: D shaped on whole refined samples, started from z-hat of masked training images."""
+    _shape(session, "shape_sampling", fresh, "batch", whole, session.preset.step_size, session.preset.shape_lr)
+
+
+def shape_inpainting(session, fresh=False):
+    """Stage `shape_inpainting`: D shaped on inpainted refined samples, in the report's `batch` mode."""
+    _shape(session, "shape_inpainting", fresh, "batch", lambda x, real: composite(real, x, session.mask),
+           session.preset.step_size, session.preset.shape_lr)
+
+
+def shape_independent(session, fresh=False):
+    """Stage `shape_independent`: the same with a D that judges every image by itself."""
+    _shape(session, "shape_independent", fresh, "independent", lambda x, real: composite(real, x, session.mask),
+           session.preset.step_size_independent, session.preset.shape_lr_independent)
+
+
+FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode,
+             "shape_sampling": shape_sampling, "shape_inpainting": shape_inpainting, "shape_independent": shape_independent,
+             "tune": tune, "evaluate": evaluate}

@@ -8,12 +8,23 @@ import torch
 import torch.nn.functional as F
 
 from .losses import context_loss, discriminator_loss, generator_loss
-from .runtime import draw_z_batch, generator
+from .masks import MASKS, center_mask, named_mask, weight_map
+from .runtime import draw_z_batch, frozen, generator
 
 
 def adam(net, lr, beta1=0.5):
     """Adam as DCGAN uses it (beta2 = 0.999), fused update."""
     return torch.optim.Adam(net.parameters(), lr, betas=(beta1, 0.999), fused=True)
+
+
+def classifier_optimiser(C, lr=2e-3):
+    """AdamW of the classifier."""
+    return torch.optim.AdamW(C.parameters(), lr, weight_decay=0.05, fused=True)
+
+
+def encoder_optimiser(E, lr=1e-3):
+    """Adam of the encoder."""
+    return torch.optim.Adam(E.parameters(), lr, fused=True)
 
 
 def batch_index(step, n, batch_size, *keys):
@@ -59,7 +70,7 @@ def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, 
 
 def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, start=0, optimisers=None, device="cpu"):
     """Train C in place with AdamW, one-cycle learning rate, random flips; yields (step, {"loss", "optimisers"})."""
-    opt, = optimisers or (torch.optim.AdamW(C.parameters(), lr, weight_decay=0.05, fused=True),)
+    opt, = optimisers or (classifier_optimiser(C, lr),)
     C.train()
     for step in range(start, iterations):
         index = batch_index(step, len(images), batch_size, seed, "classifier")
@@ -68,6 +79,43 @@ def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, 
         x = torch.where(flip.view(-1, 1, 1, 1).to(device), x.flip(3), x)
         opt.param_groups[0]["lr"] = lr * min((step + 1) / (0.1 * iterations), (iterations - step) / (0.9 * iterations))
         loss = F.cross_entropy(C(x), images.labels[index].to(device), label_smoothing=0.05)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        yield step + 1, {"loss": loss.detach(), "optimisers": (opt,)}
+
+
+def training_masks(n, size, step, seed):
+    """(n, 1, size, size) masks of encoder batch `step`: half of them the centre hole, half random kinds."""
+    rng = generator(seed, "encoder masks", step)
+    kinds = list(MASKS)
+    pick = torch.randint(0, len(kinds), (n,), generator=rng).tolist()
+    return torch.cat([center_mask(size) if i < n // 2 else named_mask(kinds[k], size, rng) for i, k in enumerate(pick)])
+
+
+def train_encoder(E, G, images, *, iterations, batch_size=64, lr=1e-3, window=7, prior="normal", seed=0, start=0,
+                  optimisers=None, device="cpu"):
+    """Train E(y * M, M) -> z in place through the frozen G; yields (step, {"loss", "optimisers"}).
+
+    Half of each batch are training images, half are G's own samples. Loss per image: the search's weighted context
+    loss + 0.1 * the l1 distance over all pixels (what the hole should become); for G's samples also the distance of z.
+    """
+    opt, = optimisers or (encoder_optimiser(E, lr),)
+    E.train()
+    half = batch_size // 2
+    for step in range(start, iterations):
+        z = draw_z_batch(half, G.z_dim, prior, seed, "encoder z", step, device=device)
+        mask = training_masks(half, G.size, step, seed).repeat(2, 1, 1, 1).to(device)
+        opt.param_groups[0]["lr"] = lr * min((step + 1) / 200, (iterations - step) / (0.6 * iterations), 1)
+        with frozen(G):
+            with torch.no_grad():
+                samples = G(z)
+            y = torch.cat([images.batch(batch_index(step, len(images), half, seed, "encoder"), device), samples])
+            z_hat = E(y, mask)
+            x = G(z_hat)
+        weight = weight_map(mask, window)
+        loss = (context_loss(x, y, weight) + 0.1 * (x - y).abs().flatten(1).sum(1)).mean()
+        loss = loss + 10 * F.mse_loss(z_hat[half:], z)
         opt.zero_grad()
         loss.backward()
         opt.step()

@@ -1,0 +1,205 @@
+"""What one run knows: its preset, seed and device, what each stage depends on, and its resumable state."""
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from . import data
+from .artifacts import Store, atomic_write, fingerprint
+from .masks import named_mask
+from .models import Classifier, Discriminator, Encoder, Generator
+from .presets import get_preset, subset
+from .runtime import accelerate, generator, pick_device, versions
+
+CHECKPOINT_SECONDS = 60
+
+IMAGES = ("dataset", "channels", "size", "amp")
+NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
+SEARCH = ("mask", "window", "lam", "report_iterations", "report_lr", "best_iterations", "best_lr", "encoder_width",
+          "pool", "validation_images", "test_images")
+SHAPE = ("layer", "refine_steps", "pool", "shape_stages", "shape_batch")
+EVALUATE = SHAPE + ("mask", "step_size", "step_size_independent", "micro_batch", "best_iterations", "best_lr", "validation_images")
+JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "shaped_inpainting", "shaped_independent")
+# stage -> (preset fields it depends on, artifacts of other stages that it reads, artifacts it writes)
+STAGES = {
+    "train": (NETWORK + ("iterations", "batch_size", "g_updates", "lr", "beta1", "sample_epochs"),
+              (), ("generator", "discriminator", "history")),
+    "classifier": (IMAGES + ("classifier_width", "classifier_iterations"), (), ("classifier",)),
+    "encoder": (NETWORK + ("encoder_width", "encoder_iterations", "window"), ("generator",), ("encoder",)),
+    "encode": (NETWORK + SEARCH, ("generator", "encoder"), ("encodings",)),
+    "shape_sampling": (NETWORK + SHAPE + ("step_size", "shape_lr"), ("generator", "discriminator", "encodings"),
+                       ("shaped_sampling",)),
+    "shape_inpainting": (NETWORK + SHAPE + ("step_size", "shape_lr", "mask"), ("generator", "discriminator", "encodings"),
+                         ("shaped_inpainting",)),
+    "shape_independent": (NETWORK + SHAPE + ("step_size_independent", "shape_lr_independent", "mask"),
+                          ("generator", "discriminator", "encodings"), ("shaped_independent",)),
+    "tune": (NETWORK + EVALUATE, JUDGED, ("selection",)),
+    "evaluate": (NETWORK + EVALUATE + ("test_images", "resamples"), JUDGED + ("selection",), ("evaluation", "metrics")),
+}
+WRITER = {artifact: stage for stage, (_, _, written) in STAGES.items() for artifact in written}
+
+
+@dataclass
+class Session:
+    """One preset, seed and device, and what was already loaded for them."""
+    preset: object
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    progress: bool = True
+    cache: dict = field(default_factory=dict)
+
+    @cached_property
+    def store(self):
+        return Store(self.preset.name, self.seed)
+
+    @cached_property
+    def data(self):
+        return data.load(self.preset.dataset, self.preset.size)
+
+    def fingerprint(self, stage):
+        """What the results of `stage` depend on: its preset fields, the seed and the content of its inputs."""
+        names, inputs, _ = STAGES[stage]
+        digests = {i: (self.store.metadata(i) or {}).get("digest") for i in inputs}
+        return fingerprint(stage=stage, seed=self.seed, fields=subset(self.preset, names), inputs=digests)
+
+    def up_to_date(self, stage):
+        """True if every artifact of `stage` exists with the present fingerprint."""
+        _, inputs, written = STAGES[stage]
+        now = self.fingerprint(stage)
+        return (all((self.store.metadata(a) or {}).get("fingerprint") == now for a in written)
+                and all(self.up_to_date(s) for s in {WRITER[i] for i in inputs}))
+
+    def load(self, artifact):
+        """(tree, metadata) of an up-to-date artifact, cached; ArtifactError otherwise."""
+        stage = WRITER[artifact]
+        print_ = self.fingerprint(stage)
+        if (artifact, print_) not in self.cache:
+            for upstream in STAGES[stage][1]:
+                self.load(upstream)
+            self.cache[artifact, print_] = self.store.load(artifact, stage, print_)
+        return self.cache[artifact, print_]
+
+    def build(self, kind):
+        """A fresh, accelerated network: `generator`, `discriminator`, `classifier` or `encoder`."""
+        p = self.preset
+        shape = dict(channels=p.channels, size=p.size)
+        torch.manual_seed(self.seed)
+        net = {"generator": lambda: Generator(p.z_dim, p.g_width, **shape),
+               "discriminator": lambda: Discriminator(p.d_width, **shape),
+               "classifier": lambda: Classifier(p.classifier_width, **shape),
+               "encoder": lambda: Encoder(p.z_dim, p.encoder_width, **shape)}[kind]()
+        return accelerate(net, self.device, p.amp)
+
+    def net(self, kind):
+        """A trained network in eval mode without parameter gradients."""
+        net = self.build(kind)
+        net.load_state_dict(self.load(kind)[0])
+        return net.eval().requires_grad_(False)
+
+    def shaped(self, kind, epochs):
+        """The discriminator after `epochs` of shaping (0: as trained); `kind`: sampling, inpainting or independent."""
+        if epochs not in self.preset.shape_stages:
+            raise ValueError(f"There is no discriminator after {epochs} epochs of shaping: use one of {self.preset.shape_stages}.")
+        D = self.net("discriminator")
+        if epochs:
+            tree, _ = self.load(f"shaped_{kind}")
+            D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][str(epochs)].items()})
+        return D
+
+    @cached_property
+    def mask(self):
+        """The preset's mask (1, 1, size, size) on the device; random kinds are drawn from the seed."""
+        return named_mask(self.preset.mask, self.preset.size, generator(self.seed, "mask")).to(self.device)
+
+    def figure(self, figure, name):
+        """Save a figure as `figures/<preset>/<name>.png` and `.pdf`, atomically, and return it for display."""
+        for suffix in ("png", "pdf"):
+            atomic_write(self.store.figures / f"{name}.{suffix}",
+                         lambda p, s=suffix: figure.savefig(p, format=s, dpi=150, **({"metadata": {"CreationDate": None}} if s == "pdf" else {})))
+        return figure
+
+    def bar(self, text):
+        """The progress text, or None where the session is silent."""
+        return text if self.progress else None
+
+
+def start(preset=None, seed=0, device="auto", progress=True):
+    """Open a session; raises ValueError for an unknown preset or device."""
+    return Session(get_preset(preset), seed, pick_device(device), progress)
+
+
+def done(session, stage, fresh):
+    """Common head of every stage: True if nothing is to be done; checks inputs and the folder before long work."""
+    if not fresh and session.up_to_date(stage):
+        return True
+    session.store.check_writable()
+    for artifact in STAGES[stage][1]:
+        session.load(artifact)
+    return False
+
+
+def save(session, stage, trees, seconds, **metadata):
+    """Write the artifacts of a finished stage, all under one fingerprint."""
+    print_ = session.fingerprint(stage)
+    for name, tree in trees.items():
+        session.store.save(name, tree, stage, print_, seconds=round(seconds, 1),
+                           versions=versions(), device=str(session.device), **metadata)
+
+
+class Checkpoint:
+    """Resumable state of a loop: networks, optimisers, records; written every minute and on interruption."""
+
+    def __init__(self, session, stage, nets, fresh, tag=""):
+        self.session, self.stage, self.nets = session, stage, nets
+        self.name, self.print_ = f"{stage}{tag}.partial", session.fingerprint(stage)
+        self.step, self.seconds, self.records, self.opt_states = 0, 0.0, {}, []
+        meta = session.store.metadata(self.name)
+        if not fresh and meta and meta["fingerprint"] == self.print_:
+            tree, meta = session.store.load(self.name, stage, self.print_)
+            self.step, self.seconds = meta["step"], meta["seconds"]
+            self.records, self.opt_states = tree.get("records", {}), list(tree.get("optimisers", {}).values())
+            for key, net in nets.items():
+                net.load_state_dict(tree["nets"][key])
+        self.started = self.saved = time.time()
+
+    def restore(self, *optimisers):
+        """Load the stored optimiser states (nothing stored: leave them fresh) and return them."""
+        for opt, state in zip(optimisers, self.opt_states):
+            params = [p for group in opt.param_groups for p in group["params"]]
+            # fused Adam walks raw memory: moments must have the memory layout of their parameter
+            layout = {int(i): {k: v.clone() if v.ndim == 0 else torch.empty_like(params[int(i)]).copy_(v)
+                               for k, v in s.items()} for i, s in state.items()}
+            opt.load_state_dict({"state": layout, "param_groups": opt.state_dict()["param_groups"]})
+        return optimisers
+
+    def elapsed(self):
+        return self.seconds + time.time() - self.started
+
+    def run(self, loop, record=lambda step, state, records: None, total=None):
+        """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C. Returns seconds."""
+        from tqdm.auto import tqdm
+        bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress)
+        state = None
+        try:
+            for step, state in bar:
+                self.step = step
+                record(step, state, self.records)
+                if time.time() - self.saved > CHECKPOINT_SECONDS:
+                    self.save(state)
+        except KeyboardInterrupt:
+            if state is not None:
+                self.save(state)
+            raise
+        return self.elapsed()
+
+    def save(self, state):
+        optimisers = {str(i): {str(k): s for k, s in opt.state_dict()["state"].items()}
+                      for i, opt in enumerate(state.get("optimisers", ()))}
+        tree = {"nets": {k: n.state_dict() for k, n in self.nets.items()}, "optimisers": optimisers, "records": self.records}
+        self.session.store.save(self.name, tree, self.stage, self.print_, step=self.step, seconds=self.elapsed())
+        self.saved = time.time()
+
+    def remove(self):
+        (self.session.store.own / f"{self.name}.safetensors").unlink(missing_ok=True)

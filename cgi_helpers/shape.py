@@ -1,0 +1,48 @@
+"""Discriminator shaping (report, III.C): fine-tune D on real images against refined samples."""
+
+import torch
+
+from .losses import discriminator_loss, r1_penalty
+from .refine import refine
+from .runtime import draw_z_batch, frozen, last
+from .train import adam, batch_index
+
+
+def whole(x, real):
+    """No composition: D judges the whole refined sample."""
+    return x
+
+
+def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, step_size=0.1, compose=whole,
+                        mode="batch", stop="best", threshold=0.0, batch_size=60, lr=2e-4, r1=0.0, prior="normal",
+                        seed=0, start=0, optimisers=None, device="cpu"):
+    """Shape D in place; yields (iteration, state) from start + 1 to iterations; G is left untouched.
+
+    images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration
+    takes `batch_size` images, refines their samples with the present D (`refine`, same `mode`) and makes one Adam
+    step on -E[log D(real)] - E[log(1 - D(refined))], real = the same images, whose context the composites carry
+    (author). `compose(x, real)`: `lambda x, real: composite(real, x, mask)` shapes for inpainting (report, V).
+    `r1`: weight of the gradient penalty on real images. state: {"d_loss", "real", "refined" (mean logits),
+    "gain" (mean rise of the logit by refinement), "optimisers"}.
+    """
+    opt, = optimisers or (adam(D, lr),)
+    D.train()
+    for step in range(start, iterations):
+        index = batch_index(step, len(images), batch_size, seed, "shape")
+        real = images.batch(index, device)
+        latents = draw_z_batch(len(index), G.z_dim, prior, seed, "shape z", step, device=device) if z is None else z[index]
+        with frozen(G), torch.no_grad():
+            h = G.to_features(latents, layer)
+        loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=lambda x: compose(x, real),
+                      mode=mode, stop=stop, threshold=threshold, key=(seed, "shape", step))
+        _, first = next(loop)
+        before, refined = first["logits"], last(loop) or first
+        real_logits, fake_logits = D(real, mode), D(refined["images"], mode)
+        loss = discriminator_loss(real_logits, fake_logits)
+        if r1:
+            loss = loss + 0.5 * r1 * r1_penalty(D, real, mode)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        yield step + 1, {"d_loss": loss.detach(), "real": real_logits.detach().mean(), "refined": fake_logits.detach().mean(),
+                         "gain": (refined["logits"] - before).mean(), "optimisers": (opt,)}

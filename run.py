@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""python3 run.py COMMAND: makes .venv, installs what is needed (once), and does the job.
+
+  figures [--preset smoke|laptop|paper] [--fresh] [--device D] [--seed N]
+                runs the notebooks that are not up to date and writes figures/<preset>/; --fresh trains again first
+  test [...]    pytest over tests/ (arguments are passed on), then every notebook at preset smoke; needs no network
+  lab [...]     JupyterLab, opened on the first notebook (arguments are passed on)
+  bench [...]   the measured speeds of benchmarks/run.py (arguments are passed on)
+"""
+
+import argparse
+import collections
+import hashlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "installed-by-run.txt"  # written last: a .venv without it is never used
+LOCK = ROOT / "requirements.lock"
+WHAT = ["-c", str(LOCK), "-e", ".[lab,test]"]
+CELL_SECONDS = 300  # a notebook cell at preset smoke may take this long under `test`
+PROGRESS = ("Resolved", "Collecting", "Downloading", "Prepared", "Installing", "Installed", "Successfully")
+CAUSES = (  # what an installer says -> what it means
+    (r"No space left|os error 28|Errno 28|[Qq]uota exceeded|not enough space",
+     "The disk is full: .venv and the downloads need about 12 GB."),
+    (r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
+     f"{ROOT} or the installer's cache cannot be written: make them writable."),
+    (r"dns error|name resolution|getaddrinfo|Failed to establish|Connection ?(refused|reset|Error)|[Tt]imed out|Failed to fetch"
+     r"|error sending request|unreachable|from versions: none|Name or service not known|tcp connect|[Cc]ould not connect",
+     "The package registry cannot be reached: connect to the network (or set the proxy) and run the same command again."),
+)
+
+
+class Trouble(Exception):
+    """Something that the user can mend; printed as one sentence."""
+
+
+def version_problem(version=sys.version_info):
+    """A sentence if this Python is too old, else None."""
+    if tuple(version[:2]) >= (3, 11):
+        return None
+    return "Python 3.11 or newer is needed, this is {}.{}: run it as `python3.11 run.py ...`.".format(*version[:2])
+
+
+def base_python():
+    """The interpreter to build on: this one, or the one behind the environment that it runs in."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def venv_python():
+    """Path of the interpreter in .venv."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def works(*command):
+    """True if the command starts and exits with 0."""
+    try:
+        return subprocess.run([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+def digest():
+    """What an installation depends on: the two files and the place (an editable install points at it)."""
+    return hashlib.sha256(b"\0".join([(ROOT / "pyproject.toml").read_bytes(), LOCK.read_bytes(), str(ROOT).encode()])).hexdigest()
+
+
+def installed():
+    """The digest that the last finished installation left, or None."""
+    return STAMP.read_text() if STAMP.is_file() and venv_python().exists() else None
+
+
+def explain(lines, command):
+    """One sentence for an installer that failed."""
+    text = "\n".join(lines)
+    for pattern, sentence in CAUSES:
+        if re.search(pattern, text):
+            return sentence
+    errors = [line for line in lines if re.match(r"(?i)\s*(error|×|fatal)", line)] or lines or ["it said nothing"]
+    return f"Installing failed ({errors[-1].strip()}); to see everything, run `{shlex.join(command)}`."
+
+
+def install_step(command):
+    """Run an installer, show its progress lines; Trouble with one sentence if it fails."""
+    command = [str(c) for c in command]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    lines = collections.deque(maxlen=200)
+    with child:
+        for line in child.stdout:
+            lines.append(line.rstrip())
+            if line.startswith(PROGRESS):
+                print(f"  {line.rstrip()[:110]}", flush=True)
+    if child.returncode:
+        raise Trouble(explain(list(lines), command))
+
+
+def make_venv(uv):
+    """A new, empty .venv in the place of whatever is there."""
+    if uv is None and not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        raise Trouble(f"{base_python()} lacks venv or ensurepip: install them (on Debian: `apt-get install python3-venv`) or uv.")
+    if VENV.is_symlink() or VENV.is_file():
+        VENV.unlink()
+    elif VENV.exists():
+        print("  .venv is not a finished installation of run.py: making it anew", flush=True)
+        shutil.rmtree(VENV)
+    install_step([uv, "venv", "--python", base_python(), VENV] if uv else [base_python(), "-m", "venv", VENV])
+
+
+def ensure_venv():
+    """The interpreter of a .venv that fits pyproject.toml and the lock; made or completed only when it does not."""
+    wanted, python, started = digest(), venv_python(), time.time()
+    if installed() == wanted:
+        return python
+    uv = shutil.which("uv")
+    uv = uv if uv and works(uv, "--version") else None
+    print(f"Installing into .venv with {'uv' if uv else 'pip'}: once, about 6 GB, some minutes.", flush=True)
+    try:
+        if installed() is None or not (uv or works(python, "-m", "pip", "--version")):
+            make_venv(uv)
+        STAMP.unlink(missing_ok=True)
+        install_step(([uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]) + WHAT)
+        STAMP.write_text(wanted)
+    except OSError as error:
+        raise Trouble(explain([str(error)], [])) from error
+    print(f"Installed in {time.time() - started:.0f} s.", flush=True)
+    return python
+
+
+def call(*command, **env):
+    """Exit code of a command that shares this terminal. Ctrl-C reaches it too: it saves its state, so wait for it."""
+    child = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **env})
+    interrupted = False
+    while True:
+        try:
+            code = child.wait()
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return code
+
+
+def notebooks():
+    """The numbered notebooks, in order."""
+    found = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise Trouble(f"There is no numbered notebook in {ROOT / 'notebooks'}.")
+    return found
+
+
+def preset_name(name):
+    """The preset's name, `$CGI_PRESET` or laptop if None; Trouble that lists the known ones."""
+    sys.path.insert(0, str(ROOT))
+    from cgi_helpers.presets import get_preset
+    try:
+        return get_preset(name).name
+    except ValueError as error:
+        raise Trouble(str(error)) from error
+
+
+def figures(arguments):
+    """Every stage anew with --fresh, then the notebooks through doit."""
+    parser = argparse.ArgumentParser(prog="run.py figures")
+    parser.add_argument("--preset", help="smoke, laptop (default) or paper")
+    parser.add_argument("--fresh", action="store_true", help="train and compute every stage again, run every notebook")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    preset = preset_name(args.preset)
+    notebooks()
+    python = ensure_venv()
+    if args.fresh:
+        names = subprocess.run([str(python), "-c", "from cgi_helpers.stages import STAGES; print(*STAGES)"],
+                               cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        for name in names:
+            print(f"stage {name}", flush=True)
+            code = call(python, "-m", "cgi_helpers", name, "--preset", preset, "--seed", args.seed, "--device", args.device, "--fresh")
+            if code:
+                return code
+    return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh,
+                f"preset={preset}", f"seed={args.seed}", f"device={args.device}")
+
+
+def test(arguments):
+    """pytest, then nbval over all notebooks in order; both in a temporary folder instead of artifacts/ and figures/."""
+    python = ensure_venv()
+    with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
+        package = call(python, "-m", "pytest", *arguments, CGI_ROOT=str(Path(root, "tests")), CGI_PRESET="smoke")
+        cells = call(python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}",
+                     *notebooks(), CGI_ROOT=str(Path(root, "notebooks")), CGI_PRESET="smoke")
+    return package or cells
+
+
+def lab(arguments):
+    """JupyterLab on the first notebook."""
+    first = notebooks()[0]
+    return call(ensure_venv(), "-m", "jupyterlab", first, *arguments)
+
+
+def bench(arguments):
+    """The benchmarks."""
+    script = ROOT / "benchmarks" / "run.py"
+    if not script.exists():
+        raise Trouble(f"There is no {script}.")
+    return call(ensure_venv(), script, *arguments)
+
+
+COMMANDS = {"figures": figures, "test": test, "lab": lab, "bench": bench}
+
+
+def main(arguments=None):
+    """Exit code of one command; errors that the user can mend become one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    problem = version_problem()
+    try:
+        if problem:
+            raise Trouble(problem)
+        if arguments[:1] in (["-h"], ["--help"]):
+            print(__doc__)
+            return 0
+        if not arguments or arguments[0] not in COMMANDS:
+            raise Trouble(f"Say what to do: run.py {' | '.join(COMMANDS)} (run.py --help explains).")
+        return COMMANDS[arguments[0]](arguments[1:])
+    except Trouble as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""run.py against a fake installer in a copy of the repository's root: what it does, and each sentence that it can say."""
+
+import ast
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FAKE_UV = """#!{python}
+import os, pathlib, sys
+args = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(" ".join(args[:2]) + "\\n")
+if args[0] == "venv":
+    folder = pathlib.Path(args[-1], "bin")
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(args[args.index("--python") + 1])
+if args[0] == "pip" and os.environ.get("FAKE_SAYS"):
+    print(os.environ["FAKE_SAYS"], file=sys.stderr)
+    sys.exit(2)
+"""
+posix = pytest.mark.skipif(os.name == "nt", reason="the fake installer is a script with a #! line")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with run.py, what it reads, two empty notebooks, and benchmarks/run.py as the job to do."""
+    for name in ("run.py", "pyproject.toml", "requirements.lock", "cgi_helpers/__init__.py", "cgi_helpers/presets.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("benchmarks/run.py", "notebooks/02_b.ipynb", "notebooks/01_a.ipynb", "notebooks/draft.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("print('benched')")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "uv").write_text(FAKE_UV.format(python=sys.executable, log=str(tmp_path / "log")))
+    (tools / "uv").chmod(0o755)
+    return tmp_path
+
+
+def run(clone, *arguments, says="", **more):
+    """Run the copy with only the fake uv on PATH."""
+    return subprocess.run([sys.executable, clone / "run.py", *arguments], capture_output=True, text=True, timeout=30,
+                          env={**os.environ, "PATH": str(clone / "tools"), "FAKE_SAYS": says, **more})
+
+
+def log(clone):
+    """What the fake installer was asked since the last look, without version questions."""
+    path = clone / "log"
+    lines = [line for line in path.read_text().splitlines() if line != "--version"] if path.exists() else []
+    path.unlink(missing_ok=True)
+    return [line.split()[0] for line in lines]
+
+
+@pytest.fixture
+def module(clone):
+    """run.py of the copy, imported."""
+    spec = importlib.util.spec_from_file_location("run_copy", clone / "run.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def one_sentence(result):
+    """The only line on stderr of a refused command."""
+    assert result.returncode == 1
+    line, = result.stderr.splitlines()
+    assert line.startswith("Error: ") and line.endswith((".", "`.", ").")) and "Traceback" not in result.stdout
+    return line
+
+
+@posix
+def test_installs_once_and_again_only_when_pyproject_or_lock_change(clone):
+    first = run(clone, "bench")
+    assert (first.returncode, first.stdout.splitlines()[-1], log(clone)) == (0, "benched", ["venv", "pip"])
+    assert run(clone, "bench").returncode == 0 and log(clone) == []
+    for name in ("pyproject.toml", "requirements.lock"):
+        with open(clone / name, "a") as f:
+            f.write("\n# changed\n")
+        assert run(clone, "bench").returncode == 0 and log(clone) == ["pip"]
+    assert log(clone) == []
+
+
+@posix
+def test_half_an_installation_is_never_reused(clone):
+    one_sentence(run(clone, "bench", says="error: killed"))
+    junk = clone / ".venv" / "half-written"
+    junk.write_text("")
+    log(clone)
+    assert run(clone, "bench").returncode == 0 and log(clone) == ["venv", "pip"] and not junk.exists()
+    with open(clone / "pyproject.toml", "a") as f:
+        f.write("\n")
+    one_sentence(run(clone, "bench", says="error: killed"))  # fails while completing a good one
+    log(clone)
+    assert run(clone, "bench").returncode == 0 and log(clone) == ["venv", "pip"]
+
+
+@posix
+def test_a_venv_whose_python_is_gone_or_that_moved_is_not_used(clone, tmp_path_factory):
+    run(clone, "bench")
+    (clone / ".venv" / "bin" / "python").unlink()
+    log(clone)
+    assert run(clone, "bench").returncode == 0 and log(clone) == ["venv", "pip"]
+    moved = tmp_path_factory.mktemp("elsewhere") / "clone"
+    shutil.copytree(clone, moved, symlinks=True)
+    assert run(moved, "bench").returncode == 0 and log(clone) == ["pip"]  # the fake writes into the first folder
+
+
+@posix
+@pytest.mark.parametrize("says, sentence", [
+    ("error: failed to write: No space left on device (os error 28)", "disk is full"),
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+    ("error: Request failed after 3 retries\n  Caused by: Failed to fetch: `somewhere`\n  Caused by: dns error", "cannot be reached"),
+    ("WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
+     "ERROR: No matching distribution found for torch", "cannot be reached"),
+    ("error: failed to create directory `x`: Read-only file system (os error 30)", "cannot be written"),
+    ("Resolved 3 packages\nerror: torch has no wheel for this platform\nhint: another", "torch has no wheel"),
+])
+def test_a_failing_installer_is_one_sentence(clone, says, sentence):
+    assert sentence in one_sentence(run(clone, "bench", says=says))
+    assert not (clone / ".venv" / "installed-by-run.txt").exists()
+
+
+def test_an_old_python_is_one_sentence(module, capsys, monkeypatch):
+    ast.parse((ROOT / "run.py").read_text(), feature_version=(3, 6))  # or an old Python would show a SyntaxError instead
+    assert module.version_problem((3, 11, 0)) is None and module.version_problem((3, 14, 0)) is None
+    sentence = module.version_problem((3, 10, 13))
+    assert "3.11 or newer" in sentence and "this is 3.10" in sentence
+    monkeypatch.setattr(module, "version_problem", lambda: sentence)
+    assert module.main(["test"]) == 1 and capsys.readouterr().err == f"Error: {sentence}\n"
+
+
+@pytest.mark.parametrize("missing", ["venv", "ensurepip"])
+def test_missing_venv_or_ensurepip_is_one_sentence(module, capsys, monkeypatch, missing):
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert module.main(["bench"]) == 1
+    assert "lacks venv or ensurepip" in capsys.readouterr().err and not module.VENV.exists()
+
+
+def test_without_uv_the_module_venv_and_pip_are_used(module, monkeypatch):
+    commands = []
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(module, "install_step", lambda c: (commands.append([str(x) for x in c]), module.VENV.mkdir(exist_ok=True)))
+    module.ensure_venv()
+    base, python = module.base_python(), str(module.venv_python())
+    assert commands == [[base, "-m", "venv", str(module.VENV)],
+                        [python, "-m", "pip", "install", "-c", str(module.LOCK), "-e", ".[lab,test]"]]
+
+
+@posix
+def test_a_uv_that_does_not_start_is_not_used(module, clone, monkeypatch):
+    (clone / "tools" / "uv").write_text("#!/no/such/interpreter\n")
+    monkeypatch.setenv("PATH", str(clone / "tools"))
+    tools = []
+    monkeypatch.setattr(module, "make_venv", tools.append)
+    monkeypatch.setattr(module, "install_step", lambda c: module.VENV.mkdir(exist_ok=True))
+    module.ensure_venv()
+    assert tools == [None]
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["figures", "--preset", "lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
+    (["figure"], "run.py figures | test | lab | bench"), ([], "run.py figures | test | lab | bench"),
+])
+def test_bad_commands_are_refused_before_any_work(clone, arguments, sentence):
+    assert sentence in one_sentence(run(clone, *arguments))
+    assert not (clone / ".venv").exists() and log(clone) == []
+
+
+def test_no_notebooks_is_a_failure(clone, module, monkeypatch, capsys):
+    shutil.rmtree(clone / "notebooks")
+    monkeypatch.setattr(module, "ensure_venv", lambda: "python")
+    monkeypatch.setattr(module, "call", lambda *c, **e: 0)
+    for command in ("test", "figures", "lab"):
+        assert module.main([command]) == 1 and "no numbered notebook" in capsys.readouterr().err
+
+
+@pytest.fixture
+def calls(module, monkeypatch):
+    """Record what would be run; `calls.codes` are the exit codes to come."""
+    class Calls(list):
+        codes = []
+    record = Calls()
+    monkeypatch.setattr(module, "ensure_venv", lambda: "python")
+
+    def call(*command, **env):
+        record.append(([str(c) for c in command], env))
+        return record.codes.pop(0) if record.codes else 0
+    monkeypatch.setattr(module, "call", call)
+    return record
+
+
+@pytest.mark.parametrize("codes, result", [([0, 0], 0), ([1, 0], 1), ([0, 1], 1)])
+def test_test_runs_pytest_and_then_all_notebooks_in_order_elsewhere(module, calls, codes, result):
+    calls.codes = list(codes)
+    assert module.main(["test", "-k", "masks"]) == result
+    (package, env), (cells, env_cells) = calls
+    assert package == ["python", "-m", "pytest", "-k", "masks"]
+    assert {"--nbval-lax", "--nbval-current-env"} <= set(cells) and any("cell-timeout" in c for c in cells)
+    assert [Path(c).name for c in cells if c.endswith(".ipynb")] == ["01_a.ipynb", "02_b.ipynb"]
+    assert env["CGI_PRESET"] == env_cells["CGI_PRESET"] == "smoke" and env["CGI_ROOT"] != env_cells["CGI_ROOT"]
+    assert not Path(env["CGI_ROOT"]).is_relative_to(module.ROOT) and not Path(env["CGI_ROOT"]).exists()
+
+
+def test_figures_hands_everything_to_doit(module, calls, monkeypatch):
+    monkeypatch.delenv("CGI_PRESET", raising=False)
+    assert module.main(["figures", "--seed", "3", "--device", "cpu"]) == 0
+    (command, _), = calls
+    assert command[:4] == ["python", "-m", "doit", "run"] and command[-3:] == ["preset=laptop", "seed=3", "device=cpu"]
+    assert "--always-execute" not in command
+
+
+def test_fresh_runs_every_stage_first_and_stops_at_a_failure(module, calls, monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, stdout="train encode\n")
+    monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: answer)
+    assert module.main(["figures", "--preset", "smoke", "--fresh"]) == 0
+    assert [c[3] for c, _ in calls[:2]] == ["train", "encode"] and all("--fresh" in c for c, _ in calls[:2])
+    assert "--always-execute" in calls[2][0] and len(calls) == 3
+    calls.clear()
+    calls.codes = [1]
+    assert module.main(["figures", "--preset", "smoke", "--fresh"]) == 1 and len(calls) == 1
+
+
+def test_lab_opens_the_first_notebook(module, calls):
+    assert module.main(["lab", "--no-browser"]) == 0
+    (command, _), = calls
+    assert command[:3] == ["python", "-m", "jupyterlab"] and command[3].endswith("01_a.ipynb") and command[4] == "--no-browser"
+
+
+@posix
+def test_ctrl_c_waits_until_the_job_has_saved(clone):
+    (clone / "benchmarks" / "run.py").write_text(
+        "import pathlib, time\ntry:\n    pathlib.Path('started').touch()\n    time.sleep(20)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.6)\n    pathlib.Path('saved').touch()\n")
+    run(clone, "lab", says="")  # makes .venv; JupyterLab is not in it
+    child = subprocess.Popen([sys.executable, clone / "run.py", "bench"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for _ in range(200):
+        if (clone / "started").exists():
+            break
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGINT)
+    assert "Interrupted" in child.communicate(timeout=10)[1] and child.returncode == 130 and (clone / "saved").exists()
+
+
+@posix
+@pytest.mark.parametrize("installed, expected", [(True, ["run.py test"]), (False, [
+    "update", "install -y --no-install-recommends dataset-fashion-mnist chromium", "run.py test"])])
+def test_ci_installs_what_is_missing_and_runs_the_tests(tmp_path, installed, expected):
+    for name, body in {"dpkg-query": f"echo '{'install ok installed' if installed else 'unknown ok not-installed'}'",
+                       "apt-get": f"echo \"$@\" >> {tmp_path}/log", "python3": f"echo \"$@\" >> {tmp_path}/log"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run([ROOT / ".ci" / "run"], check=True, stdin=subprocess.DEVNULL, timeout=20,
+                   env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (tmp_path / "log").read_text().splitlines() == expected
