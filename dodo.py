@@ -42,6 +42,8 @@ def run(path):
     except (figures.NotebookError, ArtifactError, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return TaskFailed(str(error), report=False)
+    except KeyboardInterrupt:
+        return TaskFailed("interrupted", report=False)
 
 
 def task_notebook():

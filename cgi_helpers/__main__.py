@@ -20,7 +20,7 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     try:
         FUNCTIONS[args.stage](start(args.preset, args.seed, args.device), fresh=args.fresh)
-    except (ArtifactError, ValueError, FileNotFoundError) as error:
+    except (ArtifactError, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

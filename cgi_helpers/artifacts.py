@@ -53,7 +53,7 @@ def unflatten(flat):
 
 
 def atomic_write(path, write):
-    """Call `write(temporary_path)`, then move the result over `path`; OSError becomes one sentence."""
+    """Call `write(temporary_path)`, then move the result over `path`; a failure to write becomes one sentence."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -61,8 +61,9 @@ def atomic_write(path, write):
         write(temporary)
         temporary.chmod(0o644)  # safetensors writes 600
         os.replace(temporary, path)
-    except OSError as error:
-        raise ArtifactError(f"Cannot write {path} ({error.strerror or error}): make the folder writable or free disk space.") from error
+    except (OSError, SafetensorError) as error:  # safetensors wraps a full disk in an error of its own
+        why = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"Cannot write {path} ({why}): make the folder writable or free disk space.") from error
     finally:
         try:
             temporary.unlink(missing_ok=True)
@@ -148,7 +149,11 @@ def _read(path, content=True):
     """(tree or None, metadata) of a file that `Store.save` wrote."""
     if path.suffix == ".json":
         stored = json.loads(path.read_text())
-        return stored["content"], stored["metadata"]
-    with safe_open(path, "pt") as f:
-        meta = json.loads((f.metadata() or {}).get("cgi", "{}"))
-        return unflatten({k: f.get_tensor(k) for k in f.keys()}) if content else None, meta
+        tree, meta = (stored["content"], stored["metadata"]) if isinstance(stored, dict) else (None, None)
+    else:
+        with safe_open(path, "pt") as f:
+            meta = json.loads((f.metadata() or {}).get("cgi", "{}"))
+            tree = unflatten({k: f.get_tensor(k) for k in f.keys()}) if content else None
+    if not isinstance(meta, dict):
+        raise ValueError("it holds no metadata")
+    return tree, meta

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import os
-import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,19 +128,21 @@ def _find_raw(root):
 
 
 def _unpack(source, raw):
-    raw.mkdir(parents=True, exist_ok=True)
     for name in SHA256:
-        target = raw / name
-        if target.exists():
+        if (raw / name).exists():
             continue
-        partial = target.with_suffix(".partial")
         try:
-            with gzip.open(source / f"{name}.gz") as src, open(partial, "wb") as dst:
-                shutil.copyfileobj(src, dst)
-        except (EOFError, OSError) as error:
-            partial.unlink(missing_ok=True)
+            content = gzip.decompress((source / f"{name}.gz").read_bytes())
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{source / name}.gz is truncated or corrupt ({error}): delete it and fetch it again.") from error
-        os.replace(partial, target)
+        try:
+            raw.mkdir(parents=True, exist_ok=True)
+            partial = raw / f".{name}.{os.getpid()}.partial"
+            partial.write_bytes(content)
+            os.replace(partial, raw / name)
+        except OSError as error:
+            raise ValueError(f"Cannot unpack Fashion-MNIST into {raw} ({error.strerror}): make the folder writable, or let "
+                             "FASHION_MNIST_DIR point to a folder with the unpacked files.") from error
     return raw
 
 

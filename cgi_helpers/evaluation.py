@@ -33,7 +33,7 @@ def report_search(session, G, y, rows, iterations=None):
                             iterations=iterations or p.report_iterations, lr=p.report_lr, window=p.window, clip=clip))["z"]
 
 
-def best_search(session, G, E, y, rows=None, iterations=None):
+def best_search(session, G, E, y, iterations=None):
     """Encodings of images y by our best search: the encoder's answer, then Adam."""
     p = session.preset
     with torch.no_grad():
@@ -96,7 +96,7 @@ def tune(session, fresh=False):
     images, n = session.data["validation"], min(p.validation_images, len(session.data["validation"]))
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    z = {how: session.load("encodings")[0][f"validation_{how}"].to(session.device) for how in ("report", "best")}
+    z = {how: session.encodings("validation", how) for how in ("report", "best")}
     base = {how: score(semantic(session, G, z[how], y), y, session.mask, C, labels) for how in z}
     table, chosen = {}, {}
     for family, (how, mode, kind) in FAMILIES.items():
@@ -161,7 +161,7 @@ def evaluate(session, fresh=False):
     G, C = session.net("generator"), session.net("classifier")
     images = session.data["test"]
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    z = {how: session.load("encodings")[0][f"test_{how}"].to(session.device) for how in ("report", "best")}
+    z = {how: session.encodings("test", how) for how in ("report", "best")}
     rows = rows_of(session)
     checkpoint = Checkpoint(session, "evaluate", {}, fresh)
     names = list(rows)

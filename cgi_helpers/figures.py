@@ -117,7 +117,8 @@ def run_cells(path, output, parameters):
     failed.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(str(path), str(running), parameters, kernel_name="python3", cwd=str(Path(path).parent),
-                                   progress_bar=sys.stderr.isatty())
+                                   progress_bar=sys.stderr.isatty(), start_timeout=300,
+                                   extra_arguments=["--log-level=ERROR"])
         os.replace(running, output)
     except Exception as error:
         where = f"\nThe annotated notebook is {failed}." if running.exists() else ""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 def center_mask(size=64, fraction=0.25):
     """(1, 1, size, size) mask with a centred square hole of `fraction` of the area (report, II)."""
-    side = round(size * fraction ** 0.5)
+    side = round(size * fraction ** 0.5) if 0 < fraction < 1 else 0
     if not 0 < side < size:
         raise ValueError(f"The hole's fraction must leave both known and missing pixels but is {fraction}.")
     lo = (size - side) // 2
@@ -90,6 +90,9 @@ def weight_map(mask, window=7):
 
 def composite(y, x, mask):
     """Overlay y * M + x * (1 - M): known pixels of y, bit for bit, and the hole from x (report, II.C)."""
+    if not y.shape[-2:] == x.shape[-2:] == mask.shape[-2:]:
+        raise ValueError(f"Images and mask must be of one size but y is {tuple(y.shape)}, x {tuple(x.shape)} and the mask "
+                         f"{tuple(mask.shape)}: resize them first.")
     return torch.where(mask.bool(), y, x)
 
 
@@ -99,6 +102,8 @@ def poisson_blend(y, x, mask):
     Solves the Poisson equation exactly: the correction of x is harmonic inside the hole and equals y - x at
     the seam. One dense solve for one mask (1, 1, H, W), shared by all images.
     """
+    if len(check_mask(mask, y.shape[-1])) != 1:
+        raise ValueError(f"Poisson blending takes one mask for all images but got {len(mask)}: call it once per mask.")
     hole = mask[0, 0] == 0
     n, index = int(hole.sum()), torch.full(hole.shape, -1, dtype=torch.long)
     index[hole] = torch.arange(n)

@@ -16,7 +16,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 PALETTE = sns.color_palette("colorblind").as_hex()
 BLUE, ORANGE, GREEN, RED = PALETTE[:4]
 HOLE = "#56b4e9"   # flat colour of missing pixels: no grey image contains it
-HEAT = "rocket"    # perceptually uniform, black = no change, through red, to pale = largest
+HEAT = sns.light_palette("#8c0d15", as_cmap=True)   # as in the report, the redder the larger; lightness falls evenly
 METRICS = {"psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑", "psnr_hole": "PSNR in the hole (dB) ↑", "ssim_hole": "SSIM in the hole ↑",
            "frechet_distance": "Fréchet distance ↓", "inception_score": "Inception score ↑", "label_agreement": "label agreement ↑"}
 ROWS = ("masked\ninput", "before", "|change|", "after", "original")
@@ -25,10 +25,11 @@ ROWS = ("masked\ninput", "before", "|change|", "after", "original")
 # Shared pieces
 
 def _figure(width, height, title, layout="constrained"):
-    """Empty figure of at most 11 inches; the title, wrapped to its width, says what to see."""
-    fig = Figure(figsize=(min(width, 11), height), layout=layout)
-    if title:
-        fig.suptitle(textwrap.fill(title, int(fig.get_figwidth() * 12)), x=0.01, ha="left", fontsize=11)
+    """Empty figure of at most 11 inches; the title, wrapped to its width, says what to see (lines beyond the first add height)."""
+    lines = textwrap.wrap(title or "", int(min(width, 11) * 12))
+    fig = Figure(figsize=(min(width, 11), height + 0.19 * max(0, len(lines) - 1)), layout=layout)
+    if lines:
+        fig.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
     return fig
 
 
@@ -235,8 +236,8 @@ def rows(masked, before, after, original, columns=None, groups=None, vmax=None, 
     vmax = vmax or np.quantile(change, 0.995) or 1e-3
     size = min(1.1, 9.6 / (n + 0.2 * len(groups or ())))                    # inches per tile
     bar = min(5, n * size * 1.07)                                           # inches of colour bar
-    fig = _figure(max(n * size * 1.07 + 1.1, 6.5), 5.2 * size * h / w + 1.5 + 0.3 * bool(columns) + 0.3 * bool(column_title), title,
-                  "compressed")
+    fig = _figure(max(n * size * 1.07 + 1.1, 6.5), 5.2 * size * h / w + 1.5 + 0.3 * (columns is not None) + 0.3 * bool(column_title),
+                  title, "compressed")
     axes = fig.subplots(5, 1)
     corners = _tile(after, groups=groups)[1]
     strips = [_show(ax, _tile(images, groups=groups)[0], heat=vmax if images is change else None)
@@ -244,11 +245,13 @@ def rows(masked, before, after, original, columns=None, groups=None, vmax=None, 
     for ax, label in zip(axes, labels):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
     if mask is not None:
-        known = _tile(np.broadcast_to(_array(mask), (n, 1, h, w)), groups=groups, fill=1)[0][..., 0]
+        mask = np.broadcast_to(_array(mask), (n, 1, h, w))
+        known = _tile(mask, groups=groups, fill=1)[0][..., 0]
         _paint_hole(axes[0], known)
-        if np.abs(np.diff(known)).sum() < 0.25 * (known == 0).sum():       # outlines of scattered pixels would hide the heat
+        edges = np.abs(np.diff(mask)).sum() + np.abs(np.diff(mask, axis=2)).sum()
+        if edges < 1.4 * min(mask.sum(), (1 - mask).sum()):                 # outlines of scattered pixels would hide the heat
             y, x = (np.arange(-1, k + 1) for k in known.shape)
-            axes[2].contour(x, y, np.pad(known, 1, constant_values=1), [0.5], colors=HOLE, linewidths=0.8)
+            axes[2].contour(x, y, np.pad(known, 1, constant_values=1), [0.5], colors=BLUE, linewidths=0.8)
             axes[2].set(xlim=axes[1].get_xlim(), ylim=axes[1].get_ylim())
     if columns is not None:
         _tick_names(axes[0], corners, w, columns, column_title)
@@ -277,7 +280,7 @@ def weight(mask, weight):
     _show(left, np.full((*known.shape, 1), 0.7))
     _paint_hole(left, known)
     fig.colorbar(_show(centre, w[..., None], heat=w.max()), ax=centre, shrink=0.8, label="W")
-    centre.axhline(middle, color="white", lw=1, ls="--")
+    centre.axhline(middle, color="black", lw=1, ls="--")
     right.step(np.arange(len(hole)), w[middle], where="mid", color=BLUE, lw=1.8, label="W")
     right.fill_between(np.arange(len(hole) + 1) - 0.5, 1, where=np.append(hole, False) | np.insert(hole, 0, False), color=HOLE,
                        alpha=0.35, lw=0, transform=right.get_xaxis_transform(), label="hole")
@@ -430,7 +433,7 @@ def metric_by_stage(table, metrics=None):
     metrics = list(metrics or table["metric"].unique())
     names, lines = list(table["row"].unique()), list(table.loc[table["stage"].isna(), "row"].unique())
     columns = {1: 1, 2: 2, 4: 2}.get(len(metrics), 3 if len(metrics) < 7 else 4)
-    fig, axes = _panels(len(metrics), 10.8 / columns, 2.8, "Metrics along discriminator shaping, with 95 % intervals over images; black: "
+    fig, axes = _panels(len(metrics), min(10.8 / columns, 5.4), 2.8, "Metrics along discriminator shaping, with 95 % intervals over images; black: "
                                                            "without refinement.", columns)
     for ax, metric in zip(axes, metrics):
         for name, part in table[table["metric"] == metric].groupby("row", sort=False):
@@ -445,7 +448,8 @@ def metric_by_stage(table, metrics=None):
         ax.set_xlabel("shaping epochs")
         ax.grid(alpha=0.3)
     handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels())}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(int(fig.get_figwidth() / 2.7), len(handles)),
+               frameon=False)
     return fig
 
 

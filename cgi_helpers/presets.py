@@ -37,6 +37,7 @@ class Preset:
     report_lr: float = 0.01                 # its learning rate (author)
     best_iterations: int = 200              # our best search: Adam from the encoder's answer
     best_lr: float = 0.05                   # its learning rate (validation)
+    pool_iterations: int = 60               # of our best search for the shaping pool
     search_batch: int = 256                 # images per search micro-batch (memory, not results)
     # refinement
     layer: int = 2                          # 16x16 activations (report IV.B)
@@ -64,11 +65,11 @@ PRESETS = {p.name: p for p in (
     Preset(
         name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
         iterations=256, batch_size=50, g_updates=1, classifier_iterations=60,
-        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, refine_steps=4, pool=240,
+        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5, refine_steps=4, pool=240,
         validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
     Preset(
         name="laptop", prior="normal", g_width=32, d_width=32, classifier_width=32,
-        iterations=21_500, g_updates=1, classifier_iterations=2_600, encoder_iterations=7_000, step_size=0.02, pool=10_000, validation_images=500),
+        iterations=21_500, g_updates=1, classifier_iterations=2_400, encoder_iterations=5_000, step_size=0.02, pool=10_000, validation_images=500),
     Preset(name="paper"),
 )}
 

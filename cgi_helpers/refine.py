@@ -2,6 +2,7 @@
 
 import torch
 
+from .data import check_images
 from .losses import generator_loss
 from .runtime import frozen, generator, last
 
@@ -46,6 +47,8 @@ def refine(G, D, h, *, layer, steps=50, step_size=0.1, compose=identity, momentu
         with frozen(G, D), torch.enable_grad():
             h.requires_grad_()
             x = compose(G.to_image(h, layer))
+            if step == 0 and x.ndim == 4:  # what `compose` brought in may be of another size or range, or hold NaN
+                check_images(x.detach(), D.channels, D.size)
             logits = D(x, mode)
             if step < steps:
                 gradient, = torch.autograd.grad(generator_loss(logits, saturating).sum(), h)

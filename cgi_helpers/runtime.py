@@ -3,6 +3,9 @@
 import contextlib
 import hashlib
 import platform
+import signal
+import threading
+import time
 
 import torch
 
@@ -11,10 +14,14 @@ def pick_device(name="auto"):
     """Return a `torch.device`; `auto` prefers CUDA. Raises ValueError for an unknown or absent device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda") and not str(name).startswith("cuda:"):
+    name = str(name)
+    if name not in ("cpu", "cuda") and not name.startswith("cuda:"):
         raise ValueError(f"Unknown device {name!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
     if name != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"Device {name!r} was asked for but torch sees no GPU: use 'cpu' or 'auto'.")
+    _, numbered, index = name.partition(":")
+    if numbered and not (index.isdecimal() and int(index) < torch.cuda.device_count()):
+        raise ValueError(f"Device {name!r} does not exist: torch sees {torch.cuda.device_count()} GPUs, counted from cuda:0.")
     return torch.device(name)
 
 
@@ -88,6 +95,32 @@ def frozen(*nets):
             module.training = mode
         for p, flag in flags:
             p.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def interrupt_between_steps():
+    """Inside, Ctrl-C only sets the yielded event, so that a loop can end its step and save; pressed again, it raises.
+
+    Without this an interrupt could arrive between the updates of D and of G: a state that no resumed run should start from.
+    """
+    asked, pressed = threading.Event(), 0.0
+
+    def handler(number, frame):
+        nonlocal pressed
+        if not asked.is_set():
+            pressed = time.monotonic()
+            asked.set()
+        elif time.monotonic() - pressed > 1:  # one key press may reach a process twice
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C arrives in the main thread only
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
 def last(loop, progress=None, total=None):

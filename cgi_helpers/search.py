@@ -2,8 +2,9 @@
 
 import torch
 
+from .data import check_images
 from .losses import context_loss, prior_loss
-from .masks import weight_map
+from .masks import check_mask, weight_map
 from .runtime import frozen
 
 OPTIMISERS = ("nesterov", "adam")
@@ -23,8 +24,15 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     """
     if optimiser not in OPTIMISERS:
         raise ValueError(f"Unknown optimiser {optimiser!r}: use one of {', '.join(OPTIMISERS)}.")
-    if len(z) != len(y):
-        raise ValueError(f"There must be one start z per image but there are {len(z)} for {len(y)} images.")
+    if not isinstance(iterations, int) or iterations < 0:
+        raise ValueError(f"The number of search iterations must be an integer >= 0 but is {iterations!r}.")
+    if not lr > 0:
+        raise ValueError(f"The learning rate must be positive but is {lr!r}.")
+    check_images(y, G.channels, G.size)
+    check_mask(mask, G.size)
+    if len(z) != len(y) or len(mask) not in (1, len(y)):
+        raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
+                         f"and {len(mask)} masks for {len(y)} images.")
     weight = weight_map(mask, window).to(y)
     z = z.detach().clone()
     best_z, best = z.clone(), torch.full((len(z),), float("inf"), dtype=z.dtype, device=z.device)

@@ -7,36 +7,40 @@ from functools import cached_property
 import torch
 
 from . import data
-from .artifacts import Store, atomic_write, fingerprint
+from .artifacts import Store, atomic_write, fingerprint, write_json
 from .masks import named_mask
 from .models import Classifier, Discriminator, Encoder, Generator
 from .presets import get_preset, subset
-from .runtime import accelerate, generator, pick_device, versions
+from .runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 
 CHECKPOINT_SECONDS = 60
 
 IMAGES = ("dataset", "channels", "size", "amp")
 NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
-SEARCH = ("mask", "window", "lam", "report_iterations", "report_lr", "best_iterations", "best_lr", "encoder_width",
-          "pool", "validation_images", "test_images")
+SEARCH = ("mask", "window", "lam", "validation_images", "test_images")
+BEST = ("best_iterations", "best_lr")
 SHAPE = ("layer", "refine_steps", "pool", "shape_stages", "shape_batch")
-EVALUATE = SHAPE + ("mask", "step_size", "step_size_independent", "micro_batch", "best_iterations", "best_lr", "validation_images")
-JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "shaped_inpainting", "shaped_independent")
+EVALUATE = SHAPE + ("mask", "step_size", "step_size_independent", "micro_batch",
+                    "validation_images")
+JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "encodings_best",
+          "shaped_inpainting", "shaped_independent")
 # stage -> (preset fields it depends on, artifacts of other stages that it reads, artifacts it writes)
 STAGES = {
     "train": (NETWORK + ("iterations", "batch_size", "g_updates", "lr", "beta1", "sample_epochs"),
               (), ("generator", "discriminator", "history")),
     "classifier": (IMAGES + ("classifier_width", "classifier_iterations"), (), ("classifier",)),
     "encoder": (NETWORK + ("encoder_width", "encoder_iterations", "window"), ("generator",), ("encoder",)),
-    "encode": (NETWORK + SEARCH, ("generator", "encoder"), ("encodings",)),
-    "shape_sampling": (NETWORK + SHAPE + ("step_size", "shape_lr"), ("generator", "discriminator", "encodings"),
+    "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr"), ("generator",), ("encodings",)),
+    "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool", "pool_iterations"), ("generator", "encoder"),
+                    ("encodings_best",)),
+    "shape_sampling": (NETWORK + SHAPE + ("step_size", "shape_lr"), ("generator", "discriminator", "encodings_best"),
                        ("shaped_sampling",)),
-    "shape_inpainting": (NETWORK + SHAPE + ("step_size", "shape_lr", "mask"), ("generator", "discriminator", "encodings"),
+    "shape_inpainting": (NETWORK + SHAPE + ("step_size", "shape_lr", "mask"), ("generator", "discriminator", "encodings_best"),
                          ("shaped_inpainting",)),
     "shape_independent": (NETWORK + SHAPE + ("step_size_independent", "shape_lr_independent", "mask"),
-                          ("generator", "discriminator", "encodings"), ("shaped_independent",)),
-    "tune": (NETWORK + EVALUATE, JUDGED, ("selection",)),
-    "evaluate": (NETWORK + EVALUATE + ("test_images", "resamples"), JUDGED + ("selection",), ("evaluation", "metrics")),
+                          ("generator", "discriminator", "encodings_best"), ("shaped_independent",)),
+    "tune": (NETWORK + EVALUATE + BEST, JUDGED, ("selection",)),
+    "evaluate": (NETWORK + EVALUATE + BEST + ("test_images", "resamples"), JUDGED + ("selection",), ("evaluation", "metrics")),
 }
 WRITER = {artifact: stage for stage, (_, _, written) in STAGES.items() for artifact in written}
 
@@ -108,6 +112,13 @@ class Session:
             D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][str(epochs)].items()})
         return D
 
+    def encodings(self, split, how):
+        """z-hat (N, z_dim) on the device: split test or validation by how = `report` or `best`; split pool by `best`."""
+        tree, _ = self.load("encodings" if how == "report" else "encodings_best")
+        if split not in tree:
+            raise ValueError(f"There are no {how!r} encodings of {split!r}: use one of {', '.join(tree)}.")
+        return tree[split].to(self.device)
+
     @cached_property
     def mask(self):
         """The preset's mask (1, 1, size, size) on the device; random kinds are drawn from the seed."""
@@ -120,9 +131,15 @@ class Session:
                          lambda p, s=suffix: figure.savefig(p, format=s, dpi=150, **({"metadata": {"CreationDate": None}} if s == "pdf" else {})))
         return figure
 
-    def bar(self, text):
-        """The progress text, or None where the session is silent."""
-        return text if self.progress else None
+    def describe(self):
+        """One line: preset, seed, device, precision and versions."""
+        found = ", ".join(f"{k} {v}" for k, v in versions().items())
+        amp = fast_dtype(self.device) if self.preset.amp else None
+        return f"preset {self.preset.name}, seed {self.seed}, {self.device}, {amp or torch.float32}; {found}"
+
+    def record(self, name, numbers):
+        """Write a notebook's numbers as `figures/<preset>/<name>.json`, atomically."""
+        write_json(self.store.figures / f"{name}.json", numbers)
 
 
 def start(preset=None, seed=0, device="auto", progress=True):
@@ -146,6 +163,7 @@ def save(session, stage, trees, seconds, **metadata):
     for name, tree in trees.items():
         session.store.save(name, tree, stage, print_, seconds=round(seconds, 1),
                            versions=versions(), device=str(session.device), **metadata)
+        session.cache.pop((name, print_), None)
 
 
 class Checkpoint:
@@ -156,7 +174,7 @@ class Checkpoint:
         self.name, self.print_ = f"{stage}{tag}.partial", session.fingerprint(stage)
         self.step, self.seconds, self.records, self.opt_states = 0, 0.0, {}, []
         meta = session.store.metadata(self.name)
-        if not fresh and meta and meta["fingerprint"] == self.print_:
+        if not fresh and session.store.find(self.name) and (not meta or meta.get("fingerprint") == self.print_):
             tree, meta = session.store.load(self.name, stage, self.print_)
             self.step, self.seconds = meta["step"], meta["seconds"]
             self.records, self.opt_states = tree.get("records", {}), list(tree.get("optimisers", {}).values())
@@ -181,17 +199,14 @@ class Checkpoint:
         """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C. Returns seconds."""
         from tqdm.auto import tqdm
         bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress)
-        state = None
-        try:
+        with interrupt_between_steps() as asked:
             for step, state in bar:
-                self.step = step
                 record(step, state, self.records)
-                if time.time() - self.saved > CHECKPOINT_SECONDS:
+                self.step, stop = step, asked.is_set()
+                if stop or time.time() - self.saved > CHECKPOINT_SECONDS:
                     self.save(state)
-        except KeyboardInterrupt:
-            if state is not None:
-                self.save(state)
-            raise
+                if stop:
+                    raise KeyboardInterrupt
         return self.elapsed()
 
     def save(self, state):

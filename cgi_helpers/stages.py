@@ -86,39 +86,47 @@ def train_encoder(session, fresh=False):
 
 
 def encode(session, fresh=False):
-    """Stage `encode`: z-hat of test and validation images (both searches) and of the shaping pool (best search).
-
-    Split into fixed micro-batches by image index; every micro-batch is saved, so an interrupted run goes on.
-    """
-    if done(session, "encode", fresh):
-        return
+    """Stage `encode`: z-hat of validation and test images by the report's 1,000-iteration recipe."""
     p = session.preset
-    G, E = session.net("generator"), session.net("encoder")
-    jobs = [("pool", "best", "train", p.pool), ("test", "best", "test", p.test_images),
-            ("validation", "best", "validation", p.validation_images),
-            ("validation", "report", "validation", p.validation_images), ("test", "report", "test", p.test_images)]
-    chunks = [(name, how, split, range(i, min(i + p.search_batch, n, len(session.data[split]))))
-              for name, how, split, n in jobs for i in range(0, min(n, len(session.data[split])), p.search_batch)]
-    checkpoint = Checkpoint(session, "encode", {}, fresh)
+    _encode(session, "encode", fresh, [("validation", p.validation_images), ("test", p.test_images)],
+            lambda G, E, y, rows, split: report_search(session, G, y, rows))
+
+
+def encode_best(session, fresh=False):
+    """Stage `encode_best`: z-hat of the shaping pool, validation and test images by our best search."""
+    p = session.preset
+    _encode(session, "encode_best", fresh, [("pool", p.pool), ("validation", p.validation_images), ("test", p.test_images)],
+            lambda G, E, y, rows, split: best_search(session, G, E, y, p.pool_iterations if split == "pool" else None))
+
+
+def _encode(session, stage, fresh, jobs, find):
+    """Common body: fixed micro-batches by image index; every one is saved, so an interrupted run goes on."""
+    if done(session, stage, fresh):
+        return
+    G = session.net("generator")
+    E = session.net("encoder") if "encoder" in STAGES[stage][1] else None
+    splits = {name: session.data["train" if name == "pool" else name].first(n) for name, n in jobs}
+    size = session.preset.search_batch
+    chunks = [(name, range(i, min(i + size, len(images)))) for name, images in splits.items() for i in range(0, len(images), size)]
+    checkpoint = Checkpoint(session, stage, {}, fresh)
 
     def loop():
         for step in range(checkpoint.step, len(chunks)):
-            name, how, split, rows = chunks[step]
-            y = session.data[split].batch(slice(rows.start, rows.stop), session.device)
+            name, rows = chunks[step]
+            y = splits[name].batch(slice(rows.start, rows.stop), session.device)
             began = time.time()
-            z = (best_search if how == "best" else report_search)(session, G, *([E] if how == "best" else []), y, rows)
-            yield step + 1, {"key": f"{name}_{how}", "rows": rows, "z": z.cpu(), "seconds": time.time() - began}
+            z = find(G, E, y, rows, name).cpu()
+            yield step + 1, {"split": name, "first": rows.start, "z": z, "seconds": time.time() - began}
 
     def record(step, state, records):
-        records[f"{state['key']}:{state['rows'].start:06d}"] = state["z"]
-        seconds = records.setdefault(f"seconds:{state['key']}", torch.zeros(1))
-        seconds += state["seconds"]
+        records.setdefault(state["split"], {})[f"{state['first']:06d}"] = state["z"]
+        seconds = records.setdefault("seconds", {})
+        seconds[state["split"]] = seconds.get(state["split"], torch.zeros(1)) + state["seconds"]
 
     seconds = checkpoint.run(loop(), record, len(chunks))
-    keys = sorted({k.split(":")[0] for k in checkpoint.records} - {"seconds"})
-    encodings = {k: torch.cat([v for n, v in sorted(checkpoint.records.items()) if n.split(":")[0] == k]) for k in keys}
-    per_image = {k: round(float(checkpoint.records[f"seconds:{k}"]) / len(encodings[k]), 5) for k in keys}
-    save(session, "encode", {"encodings": encodings}, seconds, seconds_per_image=per_image)
+    encodings = {name: torch.cat([z for _, z in sorted(checkpoint.records[name].items())]) for name in splits}
+    per_image = {name: round(float(checkpoint.records["seconds"][name]) / len(z), 5) for name, z in encodings.items()}
+    save(session, stage, {STAGES[stage][2][0]: encodings}, seconds, seconds_per_image=per_image)
     checkpoint.remove()
 
 
@@ -128,27 +136,28 @@ def _shape(session, stage, fresh, mode, compose, step_size, lr):
         return
     p = session.preset
     pool = session.data["train"].first(p.pool)
-    z = session.load("encodings")[0]["pool_best"].to(session.device)
-    at = {round(e * len(pool) / p.shape_batch): str(e) for e in p.shape_stages if e}
+    z = session.encodings("pool", "best")
+    at = {str(e): max(1, round(e * len(pool) / p.shape_batch)) for e in p.shape_stages if e}
+    total = max(at.values())
     G, D = session.net("generator"), session.net("discriminator").requires_grad_(True)
     checkpoint = Checkpoint(session, stage, {"discriminator": D}, fresh)
     optimisers = checkpoint.restore(train.adam(D, lr))
     checkpoint.records.setdefault("snapshots", {})
     for key in ("d_loss", "real", "refined", "gain"):
-        checkpoint.records.setdefault(key, torch.zeros(max(at)))
+        checkpoint.records.setdefault(key, torch.zeros(total))
 
     def record(step, state, records):
         for key in ("d_loss", "real", "refined", "gain"):
             records[key][step - 1] = state[key]
-        if step in at:
-            records["snapshots"][at[step]] = {k: v.half() if v.is_floating_point() else v.clone()
-                                              for k, v in D.state_dict().items()}
+        for epochs in (e for e, iteration in at.items() if iteration == step):
+            records["snapshots"][epochs] = {k: v.half() if v.is_floating_point() else v.clone()
+                                            for k, v in D.state_dict().items()}
 
-    loop = shape_discriminator(G, D, pool, z, iterations=max(at), layer=p.layer, refine_steps=p.refine_steps,
+    loop = shape_discriminator(G, D, pool, z, iterations=total, layer=p.layer, refine_steps=p.refine_steps,
                                step_size=step_size, compose=compose, mode=mode, batch_size=p.shape_batch, lr=lr,
                                seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
-    seconds = checkpoint.run(loop, record, max(at))
-    save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations={e: i for i, e in at.items()})
+    seconds = checkpoint.run(loop, record, total)
+    save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations=at)
     checkpoint.remove()
 
 
@@ -169,6 +178,6 @@ def shape_independent(session, fresh=False):
            session.preset.step_size_independent, session.preset.shape_lr_independent)
 
 
-FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode,
+FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode, "encode_best": encode_best,
              "shape_sampling": shape_sampling, "shape_inpainting": shape_inpainting, "shape_independent": shape_independent,
              "tune": tune, "evaluate": evaluate}

@@ -1,0 +1,5 @@
+"""Widgets. Nothing outside this folder imports ipywidgets."""
+
+from .explore import explore
+
+__all__ = ["explore"]

@@ -1,0 +1,51 @@
+"""One background thread that always works on the newest request."""
+
+import threading
+import traceback
+
+
+class Worker:
+    """Runs `job(cancel)` on one thread; a newer `submit` sets the running job's `cancel` event and replaces waiting ones.
+
+    Which thread a widget callback runs on differs between ipykernel versions, so callbacks only submit.
+    `synchronous`: run at once in the caller (papermill, nbval, front ends without updates from threads).
+    """
+
+    def __init__(self, synchronous=False):
+        self.synchronous = synchronous
+        self.condition, self.waiting, self.cancel, self.thread = threading.Condition(), None, threading.Event(), None
+        self.busy = False
+
+    def submit(self, job):
+        """Queue `job`, cancelling whatever runs or waits."""
+        if self.synchronous:
+            job(threading.Event())
+            return
+        with self.condition:
+            self.cancel.set()
+            self.waiting = job
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._work, daemon=True, name="lab-worker")
+                self.thread.start()
+            self.condition.notify_all()
+
+    def _work(self):
+        while True:
+            with self.condition:
+                if self.waiting is None:
+                    self.busy = False
+                    self.condition.notify_all()
+                    if not self.condition.wait_for(lambda: self.waiting is not None, timeout=30):
+                        self.thread = None
+                        return
+                job, self.waiting, self.busy = self.waiting, None, True
+                self.cancel = cancel = threading.Event()
+            try:
+                job(cancel)
+            except Exception:  # the next request still needs this thread
+                traceback.print_exc()
+
+    def wait(self, timeout=None):
+        """Block until nothing runs or waits (tests); False on timeout."""
+        with self.condition:
+            return self.condition.wait_for(lambda: self.waiting is None and not self.busy, timeout)
