@@ -137,11 +137,11 @@ class Store:
             raise ArtifactError(f"{path} is truncated or not one of our files ({error}): {rebuild}.") from error
         if meta.get("name") != name or meta.get("stage") != stage:
             raise ArtifactError(f"{path} was not written as {name!r} by stage {stage!r} (renamed or foreign file): {rebuild}.")
-        if meta["digest"] != (fingerprint(content=tree) if path.suffix == ".json" else tensor_digest(flatten(tree))):
+        if meta.get("digest") != (fingerprint(content=tree) if path.suffix == ".json" else tensor_digest(flatten(tree))):
             raise ArtifactError(f"{path} is damaged (its content does not match its digest): {rebuild}.")
-        if print_ is not None and meta["fingerprint"] != print_:
+        if print_ is not None and meta.get("fingerprint") != print_:
             raise ArtifactError(f"{path} was made with other settings, seed or inputs than preset {self.preset_name!r} "
-                                f"has now (fingerprint {meta['fingerprint']} instead of {print_}): {rebuild}.")
+                                f"has now (fingerprint {meta.get('fingerprint')} instead of {print_}): {rebuild}.")
         return tree, meta
 
 

@@ -28,9 +28,8 @@ def report_search(session, G, y, rows, iterations=None):
     """Encodings of images y by the report's recipe: Nesterov from a random start; row i starts from its own stream."""
     p = session.preset
     starts = torch.stack([draw_z(1, p.z_dim, "normal", session.seed, "search z", i)[0] for i in rows]).to(y)
-    clip = 1.0 if p.prior == "uniform" else None
-    return last(find_latent(G, None, y, session.mask, z=starts.clamp(-clip, clip) if clip else starts,
-                            iterations=iterations or p.report_iterations, lr=p.report_lr, window=p.window, clip=clip))["z"]
+    return last(find_latent(G, None, y, session.mask, z=starts, iterations=p.report_iterations if iterations is None else iterations,
+                            lr=p.report_lr, window=p.window, clip=p.report_clip))["z"]
 
 
 def best_search(session, G, E, y, iterations=None):
@@ -39,7 +38,7 @@ def best_search(session, G, E, y, iterations=None):
     with torch.no_grad():
         z = E(y, session.mask)
     return last(find_latent(G, None, y, session.mask, z=z, iterations=p.best_iterations if iterations is None else iterations,
-                            optimiser="adam", lr=p.best_lr, window=p.window, clip=1.0 if p.prior == "uniform" else None))["z"]
+                            optimiser="adam", lr=p.best_lr, window=p.window))["z"]
 
 
 def collaborate(session, G, D, z, y, mode, steps=None):

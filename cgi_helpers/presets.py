@@ -35,9 +35,10 @@ class Preset:
     lam: float = 1e-4                       # lambda of the prior loss (report IV.A)
     report_iterations: int = 1_000          # latent search (report IV.A), Nesterov
     report_lr: float = 0.01                 # its learning rate (author)
-    best_iterations: int = 200              # our best search: Adam from the encoder's answer
-    best_lr: float = 0.05                   # its learning rate (validation)
-    pool_iterations: int = 60               # of our best search for the shaping pool
+    report_clip: float = 1.0                # bound on |z| after each of its iterations (author)
+    best_iterations: int = 100              # our best search: Adam from the encoder's answer
+    best_lr: float = 0.02                   # its learning rate (validation)
+    pool_iterations: int = 25               # of our best search for the shaping pool
     search_batch: int = 256                 # images per search micro-batch (memory, not results)
     # refinement
     layer: int = 2                          # 16x16 activations (report IV.B)

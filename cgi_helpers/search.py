@@ -1,5 +1,7 @@
 """Semantic inpainting (Yeh et al. 2017): find the z whose image fits the known pixels around the hole."""
 
+import math
+
 import torch
 
 from .data import check_images
@@ -16,7 +18,7 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
 
     y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged. `nesterov` is the
     author's recipe (momentum 0.9, lr times 0.95 every 100 iterations), `adam` has beta = (0.9, 0.999) and a cosine
-    decay of lr to a tenth. `clip`: bound on |z| after each update. D may be None: the prior is left out, which at
+    decay of lr to a tenth. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left out, which at
     the report's lam = 1e-4 changes the loss by less than bfloat16 resolves.
 
     Yields (step, state), step = 0 ... iterations: {"z": best so far, "loss", "context", "prior": (N,) at the
@@ -33,8 +35,8 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     if len(z) != len(y) or len(mask) not in (1, len(y)):
         raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
                          f"and {len(mask)} masks for {len(y)} images.")
-    weight = weight_map(mask, window).to(y)
-    z = z.detach().clone()
+    weight = weight_map(mask.to(y), window)
+    z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
     best_z, best = z.clone(), torch.full((len(z),), float("inf"), dtype=z.dtype, device=z.device)
     first, second = torch.zeros_like(z), torch.zeros_like(z)
     for step in range(iterations + 1):
@@ -58,7 +60,7 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
             z, first = z - 0.9 * first + 1.9 * velocity, velocity
         else:
             first, second = torch.lerp(gradient, first, 0.9), torch.lerp(gradient ** 2, second, 0.999)
-            rate = lr * (0.55 + 0.45 * torch.cos(torch.tensor(step / iterations * torch.pi)).item())
+            rate = lr * (0.55 + 0.45 * math.cos(math.pi * step / iterations))
             z = z - rate * (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         if clip:
             z = z.clamp(-clip, clip)

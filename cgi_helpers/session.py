@@ -30,7 +30,7 @@ STAGES = {
               (), ("generator", "discriminator", "history")),
     "classifier": (IMAGES + ("classifier_width", "classifier_iterations"), (), ("classifier",)),
     "encoder": (NETWORK + ("encoder_width", "encoder_iterations", "window"), ("generator",), ("encoder",)),
-    "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr"), ("generator",), ("encodings",)),
+    "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr", "report_clip"), ("generator",), ("encodings",)),
     "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool", "pool_iterations"), ("generator", "encoder"),
                     ("encodings_best",)),
     "shape_sampling": (NETWORK + SHAPE + ("step_size", "shape_lr"), ("generator", "discriminator", "encodings_best"),

@@ -93,7 +93,7 @@ def test_dcgan_initialisation_and_widths():
     for net in (G, D):
         for m in net.modules():
             if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and m.weight.numel() > 5000:
-                assert m.weight.std() == pytest.approx(0.02, rel=0.1) and abs(m.weight.mean()) < 0.002
+                assert m.weight.std().item() == pytest.approx(0.02, rel=0.1) and abs(m.weight.mean()) < 0.002
     assert [b[0].out_channels for b in G.blocks] == [128, 64, 32, 1]
     assert [m.out_channels for m in D.features if isinstance(m, nn.Conv2d)] == [32, 64, 128, 256]
 
