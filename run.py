@@ -35,7 +35,8 @@ CAUSES = (  # what an installer says -> what it means
     (r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
      f"{ROOT} or the installer's cache cannot be written: make them writable."),
     (r"dns error|name resolution|getaddrinfo|Failed to establish|Connection ?(refused|reset|Error)|[Tt]imed out|Failed to fetch"
-     r"|error sending request|unreachable|from versions: none|Name or service not known|tcp connect|[Cc]ould not connect|network was disabled",
+     r"|error sending request|unreachable|from versions: none|Name or service not known|tcp connect|[Cc]ould not connect"
+     r"|network was disabled",
      "The package registry cannot be reached: connect to the network (or set the proxy) and run the same command again."),
 )
 
@@ -81,7 +82,8 @@ def installed():
 
 def explain(lines, command):
     """One sentence for an installer that failed."""
-    text = "\n".join(lines)
+    full = shutil.disk_usage(ROOT).free < 50e6  # bytes; `python -m venv` does not say why it failed
+    text = "\n".join(lines + ["No space left"] * full)
     for pattern, sentence in CAUSES:
         if re.search(pattern, text):
             return sentence

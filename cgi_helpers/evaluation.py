@@ -14,14 +14,14 @@ from .session import Checkpoint, done, save
 # family of rows -> (start of the refinement, discriminator mode, artifact of its shaped discriminators)
 FAMILIES = {
     "collaborative": ("report", "batch", "inpainting"),
-    "collaborative_best": ("best", "batch", "inpainting"),
+    "collaborative_best": ("best", "batch", "inpainting_best"),
     "collaborative_independent": ("report", "independent", "independent"),
     "collaborative_independent_best": ("best", "independent", "independent"),
 }
 PER_IMAGE = ("psnr", "ssim", "psnr_hole", "ssim_hole", "label_agreement")
 METRICS = PER_IMAGE + ("frechet_distance", "inception_score")
 SMALLER_IS_BETTER = ("frechet_distance",)
-DISTANCE_RESAMPLES = 200  # of the bootstrap for distances and scores: each costs an eigendecomposition
+DISTANCE_RESAMPLES = 100  # of the bootstrap for distances and scores: each costs an eigendecomposition
 
 
 def report_search(session, G, y, rows, iterations=None):

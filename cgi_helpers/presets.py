@@ -38,6 +38,8 @@ class Preset:
     report_clip: float = 1.0                # bound on |z| after each of its iterations (author)
     best_iterations: int = 100              # our best search: Adam from the encoder's answer
     best_lr: float = 0.02                   # its learning rate (validation)
+    pool_report: int = 55_000               # first training images encoded by the report's recipe, to shape on
+    pool_report_iterations: int = 1_000     # of that recipe
     pool_iterations: int = 25               # of our best search for the shaping pool
     search_batch: int = 256                 # images per search micro-batch (memory, not results)
     # refinement
@@ -52,6 +54,8 @@ class Preset:
     shape_batch: int = 60                   # images (author)
     shape_lr: float = 2e-4                  # Adam (author)
     shape_lr_independent: float = 2e-4      # Adam, per-image D
+    shape_r1: float = 0.0                   # weight of the gradient penalty on real images (report: none)
+    shape_r1_independent: float = 0.0       # the same, per-image D
     # evaluation
     validation_images: int = 1_000          # first validation images, for every choice
     test_images: int = 2_000                # first test images (author's table)
@@ -66,11 +70,12 @@ PRESETS = {p.name: p for p in (
     Preset(
         name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
         iterations=256, batch_size=50, g_updates=1, classifier_iterations=60,
-        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5, refine_steps=4, pool=240,
+        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5, pool_report=240, pool_report_iterations=10, refine_steps=4, pool=240,
         validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
     Preset(
         name="laptop", prior="normal", g_width=32, d_width=32, classifier_width=32,
-        iterations=21_500, g_updates=1, classifier_iterations=2_400, encoder_iterations=5_000, step_size=0.02, pool=10_000, validation_images=500),
+        iterations=21_500, g_updates=1, classifier_iterations=2_400, encoder_iterations=5_000, refine_steps=20, step_size=0.008, step_size_independent=0.006, pool=10_000,
+        pool_report=5_000, pool_report_iterations=250, validation_images=500),
     Preset(name="paper"),
 )}
 

@@ -19,11 +19,13 @@ IMAGES = ("dataset", "channels", "size", "amp")
 NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
 SEARCH = ("mask", "window", "lam", "validation_images", "test_images")
 BEST = ("best_iterations", "best_lr")
-SHAPE = ("layer", "refine_steps", "pool", "shape_stages", "shape_batch")
-EVALUATE = SHAPE + ("mask", "step_size", "step_size_independent", "micro_batch",
+REFINE = ("layer", "refine_steps", "shape_stages", "shape_batch")
+SHAPE = REFINE + ("step_size", "shape_lr", "shape_r1")
+SHAPE_INDEPENDENT = REFINE + ("step_size_independent", "shape_lr_independent", "shape_r1_independent")
+EVALUATE = REFINE + ("mask", "step_size", "step_size_independent", "micro_batch",
                     "validation_images")
 JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "encodings_best",
-          "shaped_inpainting", "shaped_independent")
+          "shaped_inpainting", "shaped_inpainting_best", "shaped_independent")
 # stage -> (preset fields it depends on, artifacts of other stages that it reads, artifacts it writes)
 STAGES = {
     "train": (NETWORK + ("iterations", "batch_size", "g_updates", "lr", "beta1", "sample_epochs"),
@@ -31,14 +33,17 @@ STAGES = {
     "classifier": (IMAGES + ("classifier_width", "classifier_iterations"), (), ("classifier",)),
     "encoder": (NETWORK + ("encoder_width", "encoder_iterations", "window"), ("generator",), ("encoder",)),
     "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr", "report_clip"), ("generator",), ("encodings",)),
+    "encode_pool": (NETWORK + ("mask", "window", "lam", "pool_report", "pool_report_iterations", "report_lr", "report_clip"),
+                    ("generator",), ("encodings_pool",)),
     "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool", "pool_iterations"), ("generator", "encoder"),
                     ("encodings_best",)),
-    "shape_sampling": (NETWORK + SHAPE + ("step_size", "shape_lr"), ("generator", "discriminator", "encodings_best"),
-                       ("shaped_sampling",)),
-    "shape_inpainting": (NETWORK + SHAPE + ("step_size", "shape_lr", "mask"), ("generator", "discriminator", "encodings_best"),
+    "shape_sampling": (NETWORK + SHAPE + ("pool_report",), ("generator", "discriminator", "encodings_pool"), ("shaped_sampling",)),
+    "shape_inpainting": (NETWORK + SHAPE + ("pool_report", "mask"), ("generator", "discriminator", "encodings_pool"),
                          ("shaped_inpainting",)),
-    "shape_independent": (NETWORK + SHAPE + ("step_size_independent", "shape_lr_independent", "mask"),
-                          ("generator", "discriminator", "encodings_best"), ("shaped_independent",)),
+    "shape_inpainting_best": (NETWORK + SHAPE + ("pool", "mask"), ("generator", "discriminator", "encodings_best"),
+                              ("shaped_inpainting_best",)),
+    "shape_independent": (NETWORK + SHAPE_INDEPENDENT + ("pool", "mask"), ("generator", "discriminator", "encodings_best"),
+                          ("shaped_independent",)),
     "tune": (NETWORK + EVALUATE + BEST, JUDGED, ("selection",)),
     "evaluate": (NETWORK + EVALUATE + BEST + ("test_images", "resamples"), JUDGED + ("selection",), ("evaluation", "metrics")),
 }
@@ -103,7 +108,8 @@ class Session:
         return net.eval().requires_grad_(False)
 
     def shaped(self, kind, epochs):
-        """The discriminator after `epochs` of shaping (0: as trained); `kind`: sampling, inpainting or independent."""
+        """The discriminator after `epochs` of shaping (0: as trained); `kind`: sampling, inpainting, inpainting_best
+        or independent."""
         if epochs not in self.preset.shape_stages:
             raise ValueError(f"There is no discriminator after {epochs} epochs of shaping: use one of {self.preset.shape_stages}.")
         D = self.net("discriminator")
@@ -113,8 +119,9 @@ class Session:
         return D
 
     def encodings(self, split, how):
-        """z-hat (N, z_dim) on the device: split test or validation by how = `report` or `best`; split pool by `best`."""
-        tree, _ = self.load("encodings" if how == "report" else "encodings_best")
+        """z-hat (N, z_dim) on the device: split: test, validation or pool (training images); how: report or best."""
+        artifact = "encodings_best" if how == "best" else "encodings_pool" if split == "pool" else "encodings"
+        tree, _ = self.load(artifact)
         if split not in tree:
             raise ValueError(f"There are no {how!r} encodings of {split!r}: use one of {', '.join(tree)}.")
         return tree[split].to(self.device)

@@ -92,6 +92,13 @@ def encode(session, fresh=False):
             lambda G, E, y, rows, split: report_search(session, G, y, rows))
 
 
+def encode_pool(session, fresh=False):
+    """Stage `encode_pool`: z-hat of training images by the report's recipe, what its discriminator is shaped on."""
+    p = session.preset
+    _encode(session, "encode_pool", fresh, [("pool", p.pool_report)],
+            lambda G, E, y, rows, split: report_search(session, G, y, rows, p.pool_report_iterations))
+
+
 def encode_best(session, fresh=False):
     """Stage `encode_best`: z-hat of the shaping pool, validation and test images by our best search."""
     p = session.preset
@@ -130,15 +137,21 @@ def _encode(session, stage, fresh, jobs, find):
     checkpoint.remove()
 
 
-def _shape(session, stage, fresh, mode, compose, step_size, lr):
-    """Common body of the shaping stages: snapshots of D at the preset's epochs, as float16."""
+def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
+    """Common body of the shaping stages: snapshots of D at the preset's epochs, as float16.
+
+    pool_start: which encodings of training images are refined; independent: D's mode; compose: overlay before D looks.
+    """
     if done(session, stage, fresh):
         return
     p = session.preset
-    pool = session.data["train"].first(p.pool)
-    z = session.encodings("pool", "best")
+    z = session.encodings("pool", pool_start)
+    pool = session.data["train"].first(len(z))
     at = {str(e): max(1, round(e * len(pool) / p.shape_batch)) for e in p.shape_stages if e}
     total = max(at.values())
+    mode = "independent" if independent else "batch"
+    step_size, lr, r1 = ((p.step_size_independent, p.shape_lr_independent, p.shape_r1_independent) if independent
+                         else (p.step_size, p.shape_lr, p.shape_r1))
     G, D = session.net("generator"), session.net("discriminator").requires_grad_(True)
     checkpoint = Checkpoint(session, stage, {"discriminator": D}, fresh)
     optimisers = checkpoint.restore(train.adam(D, lr))
@@ -154,7 +167,8 @@ def _shape(session, stage, fresh, mode, compose, step_size, lr):
                                             for k, v in D.state_dict().items()}
 
     loop = shape_discriminator(G, D, pool, z, iterations=total, layer=p.layer, refine_steps=p.refine_steps,
-                               step_size=step_size, compose=compose, mode=mode, batch_size=p.shape_batch, lr=lr,
+                               step_size=step_size, mode=mode, batch_size=p.shape_batch, lr=lr, r1=r1,
+                               compose=(lambda x, real: composite(real, x, session.mask)) if compose else whole,
                                seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
     seconds = checkpoint.run(loop, record, total)
     save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations=at)
@@ -162,22 +176,27 @@ def _shape(session, stage, fresh, mode, compose, step_size, lr):
 
 
 def shape_sampling(session, fresh=False):
-    """Stage `shape_sampling`: D shaped on whole refined samples, started from z-hat of masked training images."""
-    _shape(session, "shape_sampling", fresh, "batch", whole, session.preset.step_size, session.preset.shape_lr)
+    """Stage `shape_sampling`: D shaped on whole refined samples, from the report's z-hat of masked training images."""
+    _shape(session, "shape_sampling", fresh, "report", compose=False)
 
 
 def shape_inpainting(session, fresh=False):
-    """Stage `shape_inpainting`: D shaped on inpainted refined samples, in the report's `batch` mode."""
-    _shape(session, "shape_inpainting", fresh, "batch", lambda x, real: composite(real, x, session.mask),
-           session.preset.step_size, session.preset.shape_lr)
+    """Stage `shape_inpainting`: D shaped on inpainted refined samples from the report's search, `batch` mode (the report)."""
+    _shape(session, "shape_inpainting", fresh, "report")
+
+
+def shape_inpainting_best(session, fresh=False):
+    """Stage `shape_inpainting_best`: the same from our best search."""
+    _shape(session, "shape_inpainting_best", fresh, "best")
 
 
 def shape_independent(session, fresh=False):
-    """Stage `shape_independent`: the same with a D that judges every image by itself."""
-    _shape(session, "shape_independent", fresh, "independent", lambda x, real: composite(real, x, session.mask),
-           session.preset.step_size_independent, session.preset.shape_lr_independent)
+    """Stage `shape_independent`: from our best search, with a D that judges every image by itself."""
+    _shape(session, "shape_independent", fresh, "best", independent=True)
 
 
-FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode, "encode_best": encode_best,
-             "shape_sampling": shape_sampling, "shape_inpainting": shape_inpainting, "shape_independent": shape_independent,
+FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode,
+             "encode_pool": encode_pool, "encode_best": encode_best,
+             "shape_sampling": shape_sampling, "shape_inpainting": shape_inpainting,
+             "shape_inpainting_best": shape_inpainting_best, "shape_independent": shape_independent,
              "tune": tune, "evaluate": evaluate}

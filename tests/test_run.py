@@ -113,6 +113,14 @@ def test_a_venv_whose_python_is_gone_or_that_moved_is_not_used(clone, tmp_path_f
     assert run(moved, "bench").returncode == 0 and log(clone) == ["pip"]  # the fake writes into the first folder
 
 
+def test_a_full_disk_is_told_even_if_the_installer_does_not(module, monkeypatch):
+    usage = module.shutil.disk_usage(ROOT)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert "disk is full" in module.explain(["Error: ensurepip returned non-zero exit status 1."], ["python", "-m", "venv"])
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=10**12))
+    assert "ensurepip returned" in module.explain(["Error: ensurepip returned non-zero exit status 1."], ["python", "-m", "venv"])
+
+
 @posix
 @pytest.mark.parametrize("says, sentence", [
     ("error: failed to write: No space left on device (os error 28)", "disk is full"),
@@ -120,6 +128,7 @@ def test_a_venv_whose_python_is_gone_or_that_moved_is_not_used(clone, tmp_path_f
     ("error: Request failed after 3 retries\n  Caused by: Failed to fetch: `somewhere`\n  Caused by: dns error", "cannot be reached"),
     ("WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
      "ERROR: No matching distribution found for torch", "cannot be reached"),
+    ("error: no solution\nhint: the network was disabled", "cannot be reached"),
     ("error: failed to create directory `x`: Read-only file system (os error 30)", "cannot be written"),
     ("Resolved 3 packages\nerror: torch has no wheel for this platform\nhint: another", "torch has no wheel"),
 ])

@@ -178,7 +178,7 @@ def swap(id, source):
 
 
 BAD = {
-    "code cells instead of": lambda nb: nb["cells"].pop(5) and nb["cells"].pop(5),
+    "code cells instead of": lambda nb: [nb["cells"].pop(5) for _ in range(3)],
     "median of": lambda nb: [cell(nb, f"cell-{i}").update(source="a = 1\n" * 6) for i in range(8)],
     "15 lines or more": lambda nb: [cell(nb, f"cell-{i}").update(source="a = 1\n" * 15) for i in range(2)],
     "of 26 lines": swap("cell-0", "a = 1\n" * 26),
