@@ -13,7 +13,7 @@ from doit.exceptions import TaskFailed
 
 from cgi_helpers import figures
 from cgi_helpers.artifacts import ArtifactError
-from cgi_helpers.stages import start
+from cgi_helpers.session import start
 
 
 def setup():

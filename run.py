@@ -34,10 +34,10 @@ CAUSES = (  # what an installer says -> what it means
      "The disk is full: .venv and the downloads need about 12 GB."),
     (r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
      f"{ROOT} or the installer's cache cannot be written: make them writable."),
-    (r"dns error|name resolution|getaddrinfo|Failed to establish|Connection ?(refused|reset|Error)|[Tt]imed out|Failed to fetch"
-     r"|error sending request|unreachable|from versions: none|Name or service not known|tcp connect|[Cc]ould not connect"
-     r"|network was disabled",
-     "The package registry cannot be reached: connect to the network (or set the proxy) and run the same command again."),
+    (r"dns error|name resolution|getaddrinfo|Name or service not known|Failed to establish|Failed to fetch"
+     r"|Connection ?(refused|reset|Error)|[Tt]imed out|error sending request|unreachable|tcp connect"
+     r"|[Cc]ould not connect|from versions: none|network was disabled",
+     "The package registry cannot be reached: connect to the network or set the proxy, then run the command again."),
 )
 
 
@@ -65,14 +65,15 @@ def venv_python():
 def works(*command):
     """True if the command starts and exits with 0."""
     try:
-        return subprocess.run([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return subprocess.run([str(c) for c in command], capture_output=True).returncode == 0
     except OSError:
         return False
 
 
 def digest():
     """What an installation depends on: the two files and the place (an editable install points at it)."""
-    return hashlib.sha256(b"\0".join([(ROOT / "pyproject.toml").read_bytes(), LOCK.read_bytes(), str(ROOT).encode()])).hexdigest()
+    parts = (ROOT / "pyproject.toml").read_bytes(), LOCK.read_bytes(), str(ROOT).encode()
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def installed():
@@ -94,7 +95,8 @@ def explain(lines, command):
 def install_step(command):
     """Run an installer, show its progress lines; Trouble with one sentence if it fails."""
     command = [str(c) for c in command]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             errors="replace")
     lines = collections.deque(maxlen=200)
     with child:
         for line in child.stdout:
@@ -108,7 +110,8 @@ def install_step(command):
 def make_venv(uv):
     """A new, empty .venv in the place of whatever is there."""
     if uv is None and not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
-        raise Trouble(f"{base_python()} lacks venv or ensurepip: install them (on Debian: `apt-get install python3-venv`) or uv.")
+        raise Trouble(f"{base_python()} lacks venv or ensurepip: install them (Debian: `apt-get install python3-venv`)"
+                      " or install uv.")
     if VENV.is_symlink() or VENV.is_file():
         VENV.unlink()
     elif VENV.exists():
@@ -182,11 +185,12 @@ def figures(arguments):
     notebooks()
     python = ensure_venv()
     if args.fresh:
-        names = subprocess.run([str(python), "-c", "from cgi_helpers.stages import STAGES; print(*STAGES)"],
+        names = subprocess.run([str(python), "-c", "from cgi_helpers.session import STAGES; print(*STAGES)"],
                                cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
         for name in names:
             print(f"stage {name}", flush=True)
-            code = call(python, "-m", "cgi_helpers", name, "--preset", preset, "--seed", args.seed, "--device", args.device, "--fresh")
+            code = call(python, "-m", "cgi_helpers", name, "--preset", preset, "--seed", args.seed,
+                        "--device", args.device, "--fresh")
             if code:
                 return code
     return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh,
@@ -197,9 +201,11 @@ def test(arguments):
     """pytest, then nbval over all notebooks in order; both in a temporary folder instead of artifacts/ and figures/."""
     python = ensure_venv()
     with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
-        package = call(python, "-m", "pytest", *arguments, CGI_ROOT=str(Path(root, "tests")), CGI_PRESET="smoke")
-        cells = call(python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}",
-                     *notebooks(), CGI_ROOT=str(Path(root, "notebooks")), CGI_PRESET="smoke")
+        def pytest(folder, *more):
+            return call(python, "-m", "pytest", *more, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)))
+        package = pytest("tests", *arguments)
+        cells = pytest("notebooks", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}",
+                       *notebooks())
     return package or cells
 
 

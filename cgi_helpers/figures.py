@@ -1,8 +1,8 @@
 """Running the notebooks in a batch: what one run depends on, whether it is up to date, and the run itself.
 
-doit (dodo.py) only schedules. A notebook tells about itself in its metadata: `{"cgi": {"stages": [...], "figures": [...]}}`,
-the stages whose results it reads and the base names of the figures it saves (each as .png and .pdf; a name with an
-ending, such as metrics.json, is that one file).
+doit (dodo.py) only schedules. A notebook tells about itself in its metadata, `{"cgi": {"stages": [...], "figures":
+[...]}}`: the stages whose results it reads and the base names of the figures it saves (each as .png and .pdf; a name
+with an ending, such as metrics.json, is that one file).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from .artifacts import ROOT, atomic_write, fingerprint, write_json
-from .stages import STAGES
+from .session import STAGES
 
 NOTEBOOKS = ROOT / "notebooks"
 CLOCK_SLACK = 2.0  # seconds: the coarsest clock of the file systems in use
@@ -88,7 +88,8 @@ def up_to_date(path, session):
     except (OSError, ValueError):
         return False
     figures, executed = products(path, session)
-    return stamp.get("fingerprint") == notebook_fingerprint(path, session) and all(f.exists() for f in figures + executed)
+    exist = all(f.exists() for f in figures + executed)
+    return exist and stamp.get("fingerprint") == notebook_fingerprint(path, session)
 
 
 def check_parameters(path, parameters):
@@ -116,8 +117,8 @@ def run_cells(path, output, parameters):
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     try:
-        papermill.execute_notebook(str(path), str(running), parameters, kernel_name="python3", cwd=str(Path(path).parent),
-                                   progress_bar=sys.stderr.isatty(), start_timeout=300,
+        papermill.execute_notebook(str(path), str(running), parameters, kernel_name="python3",
+                                   cwd=str(Path(path).parent), progress_bar=sys.stderr.isatty(), start_timeout=300,
                                    extra_arguments=["--log-level=ERROR"])
         os.replace(running, output)
     except Exception as error:

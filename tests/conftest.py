@@ -8,7 +8,6 @@ import pytest
 _ROOT = tempfile.TemporaryDirectory(prefix="cgi-pytest-", ignore_cleanup_errors=True)
 os.environ["CGI_ROOT"] = _ROOT.name
 os.environ.pop("CGI_PRESET", None)
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture

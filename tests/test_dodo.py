@@ -13,7 +13,7 @@ import torch
 from doit import doit_cmd
 
 from cgi_helpers import figures
-from cgi_helpers.stages import start
+from cgi_helpers.session import start
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = "preset = None\nseed = 0\ndevice = 'auto'"
@@ -46,7 +46,7 @@ def place(tmp_path_factory):
         session = start("smoke", device="cpu")
         first = tiny(folder, "01_good", SAVES.format(names=BOTH), "assert preset == 'smoke' and device == 'cpu'",
                      figures=["fig01_a", "metrics.json"], stages=["train"])
-        tiny(folder, "02_bad", "before = 'kept'\nprint(before)", "x = 1\nraise KeyError('no such mask')", "print('never')")
+        tiny(folder, "02_bad", "print('kept')", "x = 1\nraise KeyError('no such mask')", "print('never')")
         tiny(folder, "03_after", SAVES.format(names=BOTH))
         assert not figures.up_to_date(first, session)
         seconds = figures.execute(first, session)
@@ -73,7 +73,8 @@ def test_a_finished_run_leaves_notebook_html_figures_and_stamp(place):
     assert any("injected-parameters" in c.metadata.get("tags", []) for c in nb.cells)
     assert "<html" in (executed / "01_good.html").read_text()
     assert (root / "figures" / "smoke" / "fig01_a.pdf").exists()
-    assert json.loads((executed / "01_good.json").read_text())["parameters"] == {"preset": "smoke", "seed": 0, "device": "cpu"}
+    stamp = json.loads((executed / "01_good.json").read_text())
+    assert stamp["parameters"] == {"preset": "smoke", "seed": 0, "device": "cpu"}
 
 
 def test_doit_stops_at_the_failing_notebook_and_keeps_what_was_made(place):
@@ -121,8 +122,9 @@ def test_outputs_markdown_and_cell_metadata_do_not(place):
     path.write_text(text)
 
 
-@pytest.mark.parametrize("name", ["figures/smoke/fig01_a.png", "figures/smoke/fig01_a.pdf", "figures/smoke/metrics.json",
-                                  "artifacts/smoke/executed/01_good.html", "artifacts/smoke/executed/01_good.json"])
+@pytest.mark.parametrize("name", [
+    "figures/smoke/fig01_a.png", "figures/smoke/fig01_a.pdf", "figures/smoke/metrics.json",
+    "artifacts/smoke/executed/01_good.html", "artifacts/smoke/executed/01_good.json"])
 def test_a_lost_file_makes_it_out_of_date(place, name):
     folder, root, session = place
     away = (root / name).with_name("away")

@@ -1,0 +1,253 @@
+"""The evaluation: completions, scores per image, the rule of `tune`, and the table with its intervals."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cgi_helpers import evaluation, metrics
+from cgi_helpers.data import Split
+from cgi_helpers.masks import center_mask, composite
+from cgi_helpers.models import Classifier, Discriminator, Encoder, Generator
+from cgi_helpers.presets import get_preset
+from cgi_helpers.refine import refine
+from cgi_helpers.runtime import draw_z, generator, last
+
+SIZE = 16
+
+
+def lively(net, seed=0):
+    """Weights as after a training, float64."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for m in net.modules():
+            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                fan = m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight.shape[0] * 4
+                m.weight.normal_(0, fan ** -0.5)
+    return net.double().eval()
+
+
+def opened(**fields):
+    """What the functions under test use of a session."""
+    preset = get_preset("smoke", **{**dict(size=SIZE, z_dim=5, layer=1, refine_steps=3, step_size=0.3, step_size_independent=0.1,
+                                           micro_batch=4, report_iterations=6, best_iterations=4), **fields})
+    return SimpleNamespace(preset=preset, mask=center_mask(SIZE), seed=0, device=torch.device("cpu"), progress=False)
+
+
+def images(n=10):
+    return torch.rand(n, 1, SIZE, SIZE, generator=generator("evaluation"), dtype=torch.float64) * 2 - 1
+
+
+G, D, E, C = (lively(net, i) for i, net in enumerate((Generator(5, 4, size=SIZE), Discriminator(4, size=SIZE), Encoder(5, 4, size=SIZE),
+                                                      Classifier(4, size=SIZE))))
+
+
+# --- completions
+
+def test_the_reports_search_starts_each_image_from_its_own_stream():
+    y = images()
+    whole = evaluation.report_search(opened(), G, y, range(10))
+    part = evaluation.report_search(opened(), G, y[4:7], range(4, 7))
+    torch.testing.assert_close(part, whole[4:7], rtol=0, atol=1e-9)
+    assert not torch.allclose(evaluation.report_search(opened(), G, y[4:7], range(3)), part)
+    start = evaluation.report_search(opened(), G, y[4:7], range(4, 7), iterations=0)
+    expected = torch.stack([draw_z(1, 5, "normal", 0, "search z", i)[0] for i in (4, 5, 6)]).double()
+    assert torch.equal(start, expected) or torch.equal(start, expected.clamp(-1, 1))
+
+
+def test_the_best_search_improves_on_the_encoder():
+    y, session = images(), opened(best_iterations=40, best_lr=0.05)
+    z = evaluation.best_search(session, G, E, y)
+    assert torch.equal(evaluation.best_search(session, G, E, y, iterations=0), E(y, session.mask).detach())
+
+    def context(z):
+        from cgi_helpers.losses import context_loss
+        from cgi_helpers.masks import weight_map
+        return context_loss(G(z), y, weight_map(session.mask.double(), session.preset.window))
+
+    assert (context(z) < context(E(y, session.mask))).all()
+
+
+@pytest.mark.parametrize("mode, step_size", [("batch", 0.3), ("independent", 0.1)])
+def test_collaborate_refines_in_micro_batches_with_the_presets_knobs(mode, step_size):
+    y, z, session = images(), torch.randn(10, 5, generator=generator("z")).double(), opened()
+    found = evaluation.collaborate(session, G, D, z, y, mode)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        state = last(refine(G, D, G.to_features(z[rows], 1).detach(), layer=1, steps=3, step_size=step_size, mode=mode,
+                            compose=lambda x, rows=rows: composite(y[rows], x, session.mask)))
+        assert torch.equal(found[rows], state["images"])
+    known = session.mask.bool().expand_as(y)
+    assert torch.equal(found[known], y[known])
+    assert torch.equal(evaluation.collaborate(session, G, D, z, y, mode, steps=0), evaluation.semantic(session, G, z, y))
+
+
+def test_semantic_is_the_overlay_in_any_batches():
+    y, z, session = images(), torch.randn(10, 5, generator=generator("z")).double(), opened()
+    whole = evaluation.semantic(session, G, z, y)
+    torch.testing.assert_close(whole, composite(y, G(z).detach(), session.mask), rtol=0, atol=1e-12)
+    torch.testing.assert_close(evaluation.semantic(session, G, z, y, batch=3), whole, rtol=0, atol=1e-12)
+
+
+# --- scores
+
+def test_score_measures_each_image_by_itself():
+    y, session = images(), opened()
+    x, labels = composite(y, images().flip(0), session.mask), torch.arange(10)
+    s = evaluation.score(x, y, session.mask, C, labels, batch=4)
+    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, 128), "probabilities": (10, 10)}
+    hole = 1 - session.mask
+    for key, expected in (("psnr", metrics.psnr(x, y)), ("ssim", metrics.ssim(x, y)), ("psnr_hole", metrics.psnr(x, y, hole)),
+                          ("ssim_hole", metrics.ssim(x, y, hole)), ("features", C.features(x)), ("probabilities", C(x).softmax(1)),
+                          ("label_agreement", (C(x).argmax(1) == labels).double())):
+        torch.testing.assert_close(s[key], expected.detach(), rtol=1e-9, atol=1e-12)
+    assert (s["psnr_hole"] < s["psnr"]).all() and (s["ssim_hole"] < s["ssim"]).all()
+    perfect = evaluation.score(y, y, session.mask, C, C(y).argmax(1))
+    assert perfect["label_agreement"].eq(1).all() and perfect["ssim"].min() > 1 - 1e-9
+
+
+def test_classify_gives_features_in_order_and_the_share_of_right_labels():
+    split = Split(torch.randint(0, 256, (11, 28, 28), generator=generator("split"), dtype=torch.uint8), torch.zeros(11).long(), SIZE)
+    net = lively(Classifier(4, size=SIZE)).float().train()
+    features, _ = evaluation.classify(net, split, batch=4)
+    predicted = net(split.batch(slice(None))).argmax(1)
+    torch.testing.assert_close(features, net.features(split.batch(slice(None))).detach(), rtol=0, atol=1e-5)
+    labels = predicted.clone()
+    labels[:3] = (labels[:3] + 1) % 10
+    assert evaluation.classify(net, Split(split.images, labels, SIZE), batch=4)[1] == pytest.approx(8 / 11)
+
+
+# --- tune
+
+# family -> stage -> (mean PSNR gain, Frechet distance); and what the rule must choose
+TABLES = {
+    "smallest distance among the harmless": ({0: (0.1, 9), 0.5: (0.0, 5), 1: (-0.01, 2), 2: (0.3, 6)}, "0.5"),
+    "all harmless": ({0: (0.1, 9), 0.5: (0.2, 5), 1: (0.1, 2), 2: (0.5, 6)}, "1"),
+    "none harmless": ({0: (-0.4, 9), 0.5: (-0.2, 5), 1: (-0.3, 2), 2: (-0.5, 1)}, "0.5"),
+}
+
+
+@pytest.mark.parametrize("case", list(TABLES))
+def test_the_rule_of_tune(monkeypatch, case):
+    table, expected = TABLES[case]
+    session, saved, base = opened(shape_stages=tuple(table), validation_images=4), {}, {"report": 20.0, "best": 25.0}
+    session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
+    session.net, session.encodings = (lambda kind: kind), (lambda split, how: how)
+    session.load = lambda artifact: ({f"validation_{how}": SimpleNamespace(to=lambda d, how=how: how) for how in base}, {})
+    session.shaped = lambda kind, stage: (kind, stage)
+    asked = []
+
+    def collaborate(session, G, D, z, y, mode):
+        asked.append((z, mode, D[0]))
+        assert len(y) == 4
+        return z, D[1]
+
+    def score(x, y, mask, C, labels):
+        how, stage = x
+        gain, distance = (0, 0) if stage is None else table[stage]
+        return {"psnr": torch.tensor([base[how] + gain - 1, base[how] + gain + 1]), "ssim": torch.zeros(2), "features": distance}
+
+    for name, value in dict(done=lambda *a: False, classify=lambda *a: (torch.zeros(9, 3), 1.0), collaborate=collaborate, score=score,
+                            semantic=lambda session, G, z, y: (z, None), equal_time_iterations=lambda *a: 7,
+                            save=lambda session, stage, trees, seconds: saved.update(trees)).items():
+        monkeypatch.setattr(evaluation, name, value)
+    monkeypatch.setattr(metrics, "moments", lambda features, counts=None: features)
+    monkeypatch.setattr(metrics, "frechet_distance", lambda a, b: float(a))
+    evaluation.tune(session)
+    selection = saved["selection"]
+    assert selection["stages"] == dict.fromkeys(evaluation.FAMILIES, expected) and selection["equal_time_iterations"] == 7
+    assert set(asked) == set(evaluation.FAMILIES.values()) and len(asked) == len(table) * len(evaluation.FAMILIES)
+    for rows in selection["validation"].values():
+        assert {k: (pytest.approx(v["psnr_gain"], abs=1e-5), v["frechet_distance"]) for k, v in rows.items()} == {
+            str(k): v for k, v in table.items()}
+
+
+def test_equal_time_is_the_median_ratio_of_measured_times(monkeypatch):
+    clock, refinements, searches = [0.0], iter((90.0, 3.0, 60.0, 2.0)), iter((1.0, 1.0, 1.0, 1.0))
+
+    def spend(seconds):
+        clock[0] += next(seconds)
+
+    session = opened(refine_steps=10)
+    session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
+    session.net = lambda kind: D.float()
+    monkeypatch.setattr(evaluation, "collaborate", lambda *a, **k: spend(refinements))
+    monkeypatch.setattr(evaluation, "last", lambda loop: spend(searches))
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(time=lambda: clock[0]))
+    assert evaluation.equal_time_iterations(session, G) == 30  # the first, cold measurement is left out
+    D.double()
+
+
+# --- the table
+
+N, WIDTH = 300, 8
+
+
+def made_up(shift, psnr, agreement, spread, seed):
+    """Scores of one row: its PSNR follows the common difficulty of each image."""
+    rng, common = np.random.default_rng(seed), np.random.default_rng(0)
+    difficulty = common.normal(0, 3, N)
+    s = {k: torch.from_numpy(psnr * scale + difficulty + rng.normal(0, 0.3, N)) for k, scale in
+         (("psnr", 1), ("ssim", 0.03), ("psnr_hole", 0.8), ("ssim_hole", 0.02))}
+    s["label_agreement"] = torch.from_numpy((common.random(N) < agreement).astype(float))
+    s["features"] = torch.from_numpy(common.normal(0, 1, (N, WIDTH)) + shift)
+    s["probabilities"] = torch.softmax(spread * torch.from_numpy(common.normal(0, 1, (N, 10))), 1)
+    return s
+
+
+@pytest.fixture(scope="module")
+def summary():
+    good, bad = dict(shift=0.2, psnr=24.5, agreement=0.9, spread=3), dict(shift=0.8, psnr=24.0, agreement=0.7, spread=1)
+    rows = {name: good if name.startswith("collaborative") else bad for pair in evaluation.PAIRS.values() for name in pair}
+    rows["collaborative_best"] = {**bad, "psnr": 23.0}  # worse than semantic_best in one number, equal in the others
+    scores = {name: made_up(**r, seed=i + 1) for i, (name, r) in enumerate(rows.items())}
+    reference = metrics.moments(torch.from_numpy(np.random.default_rng(9).normal(0, 1, (3000, WIDTH))))
+    return scores, reference, evaluation.summarise(scores, reference, 300, seed=2)
+
+
+def test_means_are_those_of_the_scores(summary):
+    scores, reference, table = summary
+    assert set(table["methods"]) == set(scores)
+    for row, s in scores.items():
+        means = {m: v["mean"] for m, v in table["methods"][row].items()}
+        assert set(means) == set(evaluation.METRICS)
+        for m in evaluation.PER_IMAGE:
+            assert means[m] == pytest.approx(s[m].mean().item())
+        assert means["frechet_distance"] == pytest.approx(metrics.frechet_distance(metrics.moments(s["features"]), reference))
+        assert means["inception_score"] == pytest.approx(metrics.inception_score(s["probabilities"]))
+
+
+def test_gains_are_positive_where_collaborative_is_better(summary):
+    _, _, table = summary
+    for name, (a, b) in evaluation.PAIRS.items():
+        for m in evaluation.METRICS:
+            difference = table["methods"][a][m]["mean"] - table["methods"][b][m]["mean"]
+            gain = table[name][m]
+            assert gain["mean"] == pytest.approx(-difference if m == "frechet_distance" else difference)
+            assert gain["ci95"][0] <= gain["mean"] <= gain["ci95"][1]
+    for m in evaluation.METRICS:  # a truly better method, hundreds of images: no interval reaches zero
+        assert table["paired_gain"][m]["ci95"][0] > 0, m
+    assert table["paired_gain_best"]["psnr"]["ci95"][1] < 0
+    assert table["paired_gain_best"]["frechet_distance"]["mean"] == pytest.approx(0, abs=1e-9)
+
+
+def test_paired_intervals_are_narrower(summary):
+    _, _, table = summary
+
+    def width(v):
+        return v["ci95"][1] - v["ci95"][0]
+
+    for m in ("psnr", "ssim", "label_agreement", "frechet_distance"):
+        unpaired = (width(table["methods"]["collaborative"][m]) ** 2 + width(table["methods"]["semantic"][m]) ** 2) ** 0.5
+        assert width(table["paired_gain"][m]) < 0.8 * unpaired, m
+    noise = 2 * 1.96 * (2 * 0.3 ** 2 / N) ** 0.5  # difficulty cancels: only the rows' own noise is left
+    assert width(table["paired_gain"]["psnr"]) == pytest.approx(noise, rel=0.15)
+    assert width(table["methods"]["semantic"]["psnr"]) == pytest.approx(2 * 1.96 * 3 / N ** 0.5, rel=0.15)
+
+
+def test_the_table_depends_on_the_seed_in_its_intervals_only(summary):
+    scores, reference, table = summary
+    few = {k: {m: v[:40] for m, v in s.items()} for k, s in scores.items()}
+    a, b, c = (evaluation.summarise(few, reference, 20, seed=s)["paired_gain"]["psnr"] for s in (1, 1, 2))
+    assert a == b and a["mean"] == c["mean"] and a["ci95"] != c["ci95"]

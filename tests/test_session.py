@@ -1,0 +1,461 @@
+"""Sessions, checkpoints and stages: the whole chain once with tiny networks, then interrupted, changed and damaged."""
+
+import dataclasses
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cgi_helpers import evaluation, session as session_module, shape, stages, train
+from cgi_helpers.artifacts import ArtifactError
+from cgi_helpers.presets import PRESETS, Preset
+from cgi_helpers.runtime import draw_z
+from cgi_helpers.session import STAGES, WRITER, Checkpoint, Session, start
+from cgi_helpers.stages import FUNCTIONS
+
+TINY = dataclasses.replace(
+    PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, iterations=7,
+    batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, report_iterations=3, best_iterations=2,
+    pool_iterations=1, pool_report_iterations=1, search_batch=16, pool=40, pool_report=40, shape_batch=10, shape_stages=(0, 0.5, 2),
+    layer=1, refine_steps=2, validation_images=20, test_images=30, resamples=4)
+FIELDS = [f.name for f in dataclasses.fields(Preset)]
+
+
+def opened(preset=TINY, **options):
+    return Session(preset, progress=False, **options)
+
+
+def upstream(stage):
+    """All stages that `stage` depends on, itself included."""
+    return {stage}.union(*(upstream(WRITER[i]) for i in STAGES[stage][1]))
+
+
+def depends_on(stage):
+    """All preset fields that may change the results of `stage`."""
+    return set().union(*(STAGES[s][0] for s in upstream(stage)))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """(root with the results of every stage, preset fields that each stage read, artifacts that each loaded)."""
+    root, fields, loads, current = tmp_path_factory.mktemp("chain"), {}, {}, []
+
+    class Spy(Preset):
+        def __getattribute__(self, name):
+            if current and name in FIELDS:
+                fields[current[0]].add(name)
+            return super().__getattribute__(name)
+
+    class Watched(Session):
+        def load(self, artifact):
+            if current:
+                loads[current[0]].add(artifact)
+            keep = current[:]
+            current.clear()  # what `load` itself reads is not the stage's doing
+            try:
+                return super().load(artifact)
+            finally:
+                current.extend(keep)
+
+        def fingerprint(self, stage):
+            keep = current[:]
+            current.clear()
+            try:
+                return super().fingerprint(stage)
+            finally:
+                current.extend(keep)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CGI_ROOT", str(root))
+        patch.setattr(stages, "done", lambda session, stage, fresh: session.store.check_writable())  # loads all declared inputs
+        patch.setattr(evaluation, "done", lambda session, stage, fresh: session.store.check_writable())
+        for stage, function in FUNCTIONS.items():
+            fields[stage], loads[stage] = set(), set()
+            session = Watched(Spy(**dataclasses.asdict(TINY)), progress=False)
+            current.append(stage)
+            try:
+                function(session)
+            finally:
+                current.clear()
+    return root, fields, loads
+
+
+@pytest.fixture
+def place(chain, tmp_path, monkeypatch):
+    """A copy of the finished chain for this test alone."""
+    shutil.copytree(chain[0], tmp_path / "root")
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root" / "artifacts" / "tiny"
+
+
+def paths(place, stage):
+    return [next(place.glob(f"{a}.*s*")) for a in STAGES[stage][2]]
+
+
+def content(path):
+    """Tensors, or the JSON text without times."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    text = path.read_text()
+    return text[text.index('"content"'):]
+
+
+def same(a, b):
+    if isinstance(a, str):
+        return a == b
+    return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+
+# --- what a stage depends on
+
+def test_every_stage_has_its_function_and_one_writer():
+    assert list(FUNCTIONS) == list(STAGES)
+    written = [a for _, _, artifacts in STAGES.values() for a in artifacts]
+    assert len(written) == len(set(written)) == len(WRITER)
+    order = list(STAGES)
+    for stage, (_, inputs, _) in STAGES.items():
+        assert all(order.index(WRITER[i]) < order.index(stage) for i in inputs)  # in the table, inputs come first
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_stage_reads_only_what_its_fingerprint_knows(chain, stage):
+    _, fields, loads = chain
+    assert fields[stage] - {"name", "search_batch"} <= depends_on(stage)  # search_batch: memory, not results
+    assert loads[stage] <= set(STAGES[stage][1])
+    assert len(fields[stage]) > 4 and bool(loads[stage]) == bool(STAGES[stage][1])  # the watch works
+
+
+def test_the_chain_is_up_to_date(place):
+    assert [s for s in STAGES if not opened().up_to_date(s)] == []
+    assert sorted(p.stem for p in place.iterdir()) == sorted(WRITER)  # and left no checkpoint
+
+
+def other(value):
+    """A different value of the same kind."""
+    return {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v * 2 + 0.5, str: lambda v: v + "x",
+            tuple: lambda v: (*v, 9)}[type(value)](value)
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_changed_field_makes_the_stage_stale_and_others_do_not(place, stage):
+    for field in FIELDS:
+        if field != "name":
+            changed = opened(dataclasses.replace(TINY, **{field: other(getattr(TINY, field))}))
+            assert changed.up_to_date(stage) == (field not in depends_on(stage)), field
+
+
+@pytest.mark.parametrize("artifact", list(WRITER))
+def test_loading_with_other_settings_names_the_command(place, artifact):
+    stage = WRITER[artifact]
+    field = STAGES[stage][0][-1]
+    session = opened(dataclasses.replace(TINY, **{field: other(getattr(TINY, field))}))
+    with pytest.raises(ArtifactError, match="made with other settings, seed or inputs than preset 'tiny' has now") as error:
+        session.load(artifact)
+    first = next(s for s in STAGES if s in upstream(stage) and field in STAGES[s][0])
+    assert f"`python -m cgi_helpers {first} --preset tiny --fresh`" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_seed_has_its_own_folder_and_never_takes_these(place):
+    session = opened(seed=1)
+    assert [session.fingerprint(s) == opened().fingerprint(s) for s in STAGES] == [False] * len(STAGES)
+    with pytest.raises(ArtifactError, match="does not exist yet: rebuild it with `python -m cgi_helpers train --preset tiny --seed 1`"):
+        session.load("generator")
+    shutil.copytree(place, place.with_name("tiny-seed1"))
+    assert not any(session.up_to_date(s) for s in STAGES)
+    with pytest.raises(ArtifactError, match="other settings, seed.*--fresh --seed 1`"):
+        session.load("generator")
+
+
+@pytest.mark.parametrize("artifact", ["generator", "discriminator", "encodings_best", "selection"])
+def test_other_content_of_an_input_makes_all_that_depends_on_it_stale(place, artifact):
+    session = opened()
+    tree, meta = session.store.load(artifact, WRITER[artifact])
+    if artifact == "selection":
+        tree["equal_time_iterations"] += 1
+    else:
+        next(iter(tree.values())).view(-1)[0] += 1
+    session.store.save(artifact, tree, WRITER[artifact], meta["fingerprint"])  # as if made again, with the same settings
+    depending = {s for s in STAGES if any(artifact in STAGES[u][1] for u in upstream(s))}
+    assert depending and {s for s in STAGES if not session.up_to_date(s)} == depending
+    direct = next(s for s in STAGES if artifact in STAGES[s][1])
+    with pytest.raises(ArtifactError, match=f"`python -m cgi_helpers {direct} --preset tiny --fresh`"):
+        session.load(STAGES[direct][2][0])
+
+
+def test_a_missing_input_is_named_before_long_work(place):
+    (place / "generator.safetensors").unlink()
+    for stage in ("encoder", "encode", "shape_inpainting", "tune", "evaluate"):
+        with pytest.raises(ArtifactError, match="'generator' of preset 'tiny' does not exist yet: .*cgi_helpers train --preset tiny`"):
+            FUNCTIONS[stage](opened())
+        assert not opened().up_to_date(stage)
+
+
+def test_a_finished_stage_is_not_computed_again_unless_fresh(place, monkeypatch):
+    calls = []
+    monkeypatch.setattr(train, "batch_index", lambda *a, real=train.batch_index: calls.append(a) or real(*a))
+    old = content(place / "generator.safetensors")
+    stages.train_gan(opened())
+    assert not calls
+    stages.train_gan(opened(), fresh=True)
+    assert len(calls) == 7 and same(old, content(place / "generator.safetensors"))  # the same seed, the same bytes
+
+
+def test_a_session_sees_what_was_made_again(place, monkeypatch):
+    session = opened()
+    first = session.load("generator")
+    assert session.load("generator") is first
+    stages.train_gan(session, fresh=True)
+    assert session.load("generator") is not first
+
+
+# --- what a session gives
+
+def test_networks_are_loaded_frozen(place):
+    session = opened()
+    for kind in ("generator", "discriminator", "classifier", "encoder"):
+        net, stored = session.net(kind), load_file(place / f"{kind}.safetensors")
+        assert all(torch.equal(v, stored[k]) for k, v in net.state_dict().items())
+        assert not any(m.training for m in net.modules()) and not any(p.requires_grad for p in net.parameters())
+    conv = session.net("discriminator").features[2]
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last) and not conv.weight.is_contiguous()
+
+
+def test_shaped_discriminators_are_the_snapshots(place):
+    session = opened()
+    original, stored = session.net("discriminator").state_dict(), load_file(place / "shaped_inpainting.safetensors")
+    assert all(torch.equal(v, original[k]) for k, v in session.shaped("inpainting", 0).state_dict().items())
+    seen = []
+    for epochs in (0.5, 2):
+        D = session.shaped("inpainting", epochs).state_dict()
+        assert all(torch.equal(v.half() if v.is_floating_point() else v, stored[f"snapshots/{epochs}/{k}"]) for k, v in D.items())
+        seen.append(D["head.weight"])
+    assert not torch.equal(*seen) and not torch.equal(seen[0].half(), original["head.weight"].half())
+    with pytest.raises(ValueError, match="no discriminator after 0.3 epochs of shaping: use one of .0, 0.5, 2."):
+        session.shaped("inpainting", 0.3)
+
+
+def test_history_has_every_loss_and_the_grids_of_fixed_latents(place):
+    session = opened()
+    history, meta = session.load("history")
+    assert meta["sample_steps"] == stages.sample_steps(TINY, 1000) == [2, 7]
+    for key in ("d_loss", "g_loss", "real", "fake"):
+        assert history[key].shape == (7,) and (history[key] > 0).all()
+    with torch.no_grad():
+        final = session.net("generator")(draw_z(64, 4, TINY.prior, 0, "fixed z"))
+    assert torch.equal(history["grids"][1], ((final + 1) * 127.5).round().byte()) and not torch.equal(*history["grids"])
+    assert meta["versions"]["torch"] == torch.__version__ and meta["seed"] == 0 and meta["seconds"] >= 0
+
+
+def test_encodings_have_a_row_per_image(place):
+    session = opened()
+    for split, how, n in (("test", "report", 30), ("test", "best", 30), ("validation", "report", 20), ("pool", "best", 40)):
+        assert session.encodings(split, how).shape == (n, 4)
+    with pytest.raises(ValueError, match="no 'best' encodings of 'train': use one of"):
+        session.encodings("train", "best")
+
+
+def test_random_masks_follow_the_seed():
+    def drawn(seed):
+        return Session(dataclasses.replace(TINY, mask="scattered"), seed).mask
+
+    assert torch.equal(drawn(0), drawn(0)) and not torch.equal(drawn(0), drawn(1)) and drawn(0).shape == (1, 1, 16, 16)
+    with pytest.raises(ValueError, match="Unknown mask 'hexagon'"):
+        Session(dataclasses.replace(TINY, mask="hexagon")).mask
+
+
+def test_start_refuses_unknown_names(monkeypatch):
+    for arguments, message in ((("huge",), "Unknown preset 'huge'"), (("smoke", 0, "tpu"), "Unknown device 'tpu'")):
+        with pytest.raises(ValueError, match=message):
+            start(*arguments)
+    text = start("smoke", 3, "cpu").describe()
+    assert all(part in text for part in ("smoke", "seed 3", "cpu", f"torch {torch.__version__}"))
+
+
+def test_numbers_are_recorded_beside_the_figures(place):
+    opened().record("nb01", {"accuracy": 0.5})
+    assert (place.parents[1] / "figures" / "tiny" / "nb01.json").read_text() == '{\n "accuracy": 0.5\n}\n'
+
+
+# --- interrupted and resumed
+
+# stage -> (module, function that every step calls in its middle, at which call Ctrl-C comes, steps done by then)
+MIDDLE = {
+    "train": (train, "generator_loss", 4, 4), "classifier": (train, "batch_index", 3, 3), "encoder": (train, "context_loss", 5, 5),
+    "encode": (evaluation, "find_latent", 2, 2), "encode_pool": (evaluation, "find_latent", 1, 1),
+    "encode_best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
+    **{s: (shape, "discriminator_loss", 3, 3) for s in STAGES if s.startswith("shape")},
+}
+
+
+def test_every_stage_with_a_checkpoint_is_interrupted_below():
+    assert set(MIDDLE) == set(STAGES) - {"tune"}
+
+
+def forget(place, stage):
+    """Remove the stage's results; returns their content."""
+    old = [content(p) for p in paths(place, stage)]
+    for p in paths(place, stage):
+        p.unlink()
+    return old
+
+
+def partial(place, stage):
+    return place / f"{stage}.partial.safetensors"
+
+
+def press_ctrl_c(monkeypatch, module, name, at, action=lambda: signal.raise_signal(signal.SIGINT)):
+    """Run `action` inside the `at`-th call of module.name; returns the list of calls."""
+    calls, real = [], getattr(module, name)
+
+    def watched(*args, **options):
+        calls.append(1)
+        if len(calls) == at:
+            action()
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, name, watched)
+    return calls
+
+
+@pytest.mark.parametrize("stage", list(MIDDLE))
+def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(place, monkeypatch, stage):
+    module, name, at, steps = MIDDLE[stage]
+    old = forget(place, stage)
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        calls = press_ctrl_c(patch, module, name, at)
+        with pytest.raises(KeyboardInterrupt):
+            FUNCTIONS[stage](opened())
+        assert len(calls) == at  # the step was ended, no other one begun
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert opened().store.metadata(f"{stage}.partial")["step"] == steps and not any(place.glob(f"{STAGES[stage][2][0]}.s*"))
+    torch.manual_seed(99)
+    with monkeypatch.context() as patch:
+        calls = press_ctrl_c(patch, module, name, 0)
+        FUNCTIONS[stage](opened())
+        total = {"train": 7, "classifier": 7, "encoder": 7}.get(stage, 8 if stage.startswith("shape") else None)
+        assert total is None or len(calls) == total - steps  # the rest only
+    assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
+    assert opened().up_to_date(stage) and not partial(place, stage).exists()
+
+
+@pytest.mark.parametrize("at", [1, 7])
+def test_the_first_and_the_last_step(place, monkeypatch, at):
+    old = forget(place, "train")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        press_ctrl_c(patch, train, "generator_loss", at)
+        stages.train_gan(opened())
+    stages.train_gan(opened())
+    assert all(same(a, content(p)) for a, p in zip(old, paths(place, "train"), strict=True))
+
+
+@pytest.mark.parametrize("stage", ["train", "shape_inpainting"])
+def test_killed_in_the_middle_of_a_step_goes_on_from_the_last_minute(place, monkeypatch, stage):
+    """The second Ctrl-C, a crash: nothing half done is saved, and the step is repeated from the last checkpoint."""
+    def die():
+        raise KeyboardInterrupt
+
+    module, name, at, steps = MIDDLE[stage]
+    old = forget(place, stage)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(session_module, "CHECKPOINT_SECONDS", -1)  # after every step
+        press_ctrl_c(patch, module, name, at, die)
+        FUNCTIONS[stage](opened())
+    assert opened().store.metadata(f"{stage}.partial")["step"] == steps - 1
+    FUNCTIONS[stage](opened())
+    assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
+
+
+def test_twice_updated_generators_resume_too(tmp_path, monkeypatch):
+    """Two G updates, in full precision."""
+    preset = dataclasses.replace(TINY, g_updates=2, amp=False, prior="uniform")
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path / "whole"))
+    stages.train_gan(opened(preset))
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path / "parts"))
+    for at in (3, 4, 100):  # calls of one run: in the second step, then between the two updates of the fourth
+        with monkeypatch.context() as patch:
+            press_ctrl_c(patch, train, "generator_loss", at)
+            try:
+                stages.train_gan(opened(preset))
+                assert at == 100
+            except KeyboardInterrupt:
+                assert at < 100
+    for name in STAGES["train"][2]:
+        assert same(*(load_file(tmp_path / part / "artifacts" / "tiny" / f"{name}.safetensors") for part in ("whole", "parts"))), name
+
+
+def interrupted(monkeypatch, preset=TINY):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        press_ctrl_c(patch, train, "generator_loss", 4)
+        stages.train_gan(opened(preset))
+
+
+def test_other_settings_do_not_resume(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path))
+    interrupted(monkeypatch)
+    stages.train_gan(opened(dataclasses.replace(TINY, lr=0.01)))
+    steps = []
+    monkeypatch.setattr(train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a))
+    interrupted(monkeypatch)
+    assert steps[0] == 0
+    steps.clear()
+    stages.train_gan(opened(), fresh=True)
+    assert steps == list(range(7))
+    assert opened().up_to_date("train") and not list(tmp_path.rglob("*.partial.*"))
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-5], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: b""], ids=["truncated", "flipped", "empty"])
+def test_a_damaged_checkpoint_is_refused_not_forgotten(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path))
+    interrupted(monkeypatch)
+    path = partial(tmp_path / "artifacts" / "tiny", "train")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ArtifactError, match="train.partial.safetensors is .*`python -m cgi_helpers train --preset tiny --fresh`"):
+        stages.train_gan(opened())
+    stages.train_gan(opened(), fresh=True)  # what the sentence tells to do
+    assert opened().up_to_date("train")
+
+
+def test_an_unwritable_folder_is_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path))
+    (tmp_path / "artifacts").write_text("a file where the folder should be")
+    calls = press_ctrl_c(monkeypatch, train, "batch_index", 0)
+    with pytest.raises(ArtifactError, match="Cannot write .*: make the folder writable"):
+        stages.train_gan(opened())
+    assert not calls
+
+
+def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path))
+    interrupted(monkeypatch)
+    path = partial(tmp_path / "artifacts" / "tiny", "train")
+    before = path.read_bytes()
+
+    def full(tensors, target, metadata):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "CHECKPOINT_SECONDS", -1)
+        patch.setattr("cgi_helpers.artifacts.save_file", full)
+        with pytest.raises(ArtifactError, match="No space left on device.*free disk space"):
+            stages.train_gan(opened())
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_checkpoint_restores_the_memory_layout_of_the_moments(tmp_path, monkeypatch):
+    """Fused Adam walks raw memory: a moment in another layout than its parameter silently trains another network."""
+    monkeypatch.setenv("CGI_ROOT", str(tmp_path))
+    interrupted(monkeypatch)
+    session = opened()
+    G, D = session.build("generator"), session.build("discriminator")
+    checkpoint = Checkpoint(session, "train", {"generator": G, "discriminator": D}, False)
+    for net, opt in zip((G, D), checkpoint.restore(train.adam(G, 1e-3), train.adam(D, 1e-3))):
+        for p in net.parameters():
+            assert opt.state[p]["exp_avg"].stride() == p.stride() and opt.state[p]["exp_avg_sq"].stride() == p.stride()
+            assert opt.state[p]["step"] == 4
+    assert checkpoint.step == 4 and checkpoint.seconds > 0
+
