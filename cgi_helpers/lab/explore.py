@@ -40,7 +40,7 @@ class Explorer(widgets.VBox):
         if unknown:
             raise ValueError(f"draw() has no argument {unknown[0]!r}: its arguments are {', '.join(defaults)}.")
         self.controls = {n: _control(n, c, defaults[n], (hints or {}).get(n, "")) for n, c in controls.items()}
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start"))
         self.status = widgets.HTML("<i>Move a control to draw.</i>")
         self.frames = 0
         for control in self.controls.values():
