@@ -139,22 +139,38 @@ def test_an_error_on_the_worker_thread_is_shown_too():
     assert explorer.worker.wait(LONG) and explorer.frames == 1 and explorer.picture.value[:6] == PNG
 
 
-@pytest.mark.parametrize("late_error", [False, True])
-def test_only_the_newest_values_are_shown(late_error):
-    """Three moves while the first drawing runs: the first is thrown away, the second never starts."""
-    started, release, calls, inner = threading.Event(), threading.Event(), [], []
-    draw = drawing(inner)
+class SlowToSave:
+    """A figure that is overtaken while it is being written."""
 
-    def slow(layer=2):
+    def __init__(self, figure, wait):
+        self.figure, self.wait = figure, wait
+
+    def savefig(self, *args, **options):
+        self.wait()
+        self.figure.savefig(*args, **options)
+
+
+@pytest.mark.parametrize("slow", ["drawing", "saving", "failing"])
+def test_only_the_newest_values_are_shown(slow):
+    """Three moves while the first drawing runs: the first is thrown away, the second never starts."""
+    started, release, calls, draw = threading.Event(), threading.Event(), [], drawing([])
+
+    def wait():
+        started.set()
+        assert release.wait(LONG)
+
+    def first_is_slow(layer=2):
         calls.append(layer)
-        if len(calls) == 1:
-            started.set()
-            assert release.wait(LONG)
-            if late_error:
-                raise ValueError("too late to matter")
+        if len(calls) > 1:
+            return draw(layer=layer)
+        if slow == "saving":
+            return SlowToSave(draw(layer=layer), wait)
+        wait()
+        if slow == "failing":
+            raise ValueError("too late to matter")
         return draw(layer=layer)
 
-    explorer = explore(slow, synchronous=False, layer=(0, 4))
+    explorer = explore(first_is_slow, synchronous=False, layer=(0, 4))
     explorer.controls["layer"].value = 0
     assert started.wait(LONG) and "Computing" in explorer.status.value
     explorer.controls["layer"].value = 1
