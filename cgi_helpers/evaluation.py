@@ -177,7 +177,7 @@ def evaluate(session, fresh=False):
     scores, selected = checkpoint.records, session.load("selection")[0]["stages"]
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
     floor = metrics.frechet_distance(metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference)
-    table = summarise({**scores, **{f: scores[f"{f}_{s}"] for f, s in selected.items()}}, reference, p.resamples, session.seed)
+    table = summarise(scores, reference, p.resamples, session.seed, {f: f"{f}_{s}" for f, s in selected.items()})
     table["floor"] = {"frechet_distance": floor}
     table["selected_stages"] = selected
     for row in set(scores) - {"semantic", "semantic_best", "semantic_equal_time", *(f"{f}_{s}" for f, s in selected.items())}:
@@ -193,8 +193,11 @@ PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("col
          "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best")}
 
 
-def summarise(scores, reference, resamples, seed=0):
-    """{"methods": {row: {metric: V}}, each pair of PAIRS: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better."""
+def summarise(scores, reference, resamples, seed=0, aliases=None):
+    """{"methods": {row: {metric: V}}, each pair of PAIRS: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
+
+    `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.
+    """
     counts = metrics.bootstrap_counts(len(next(iter(scores.values()))["psnr"]), resamples, seed)
     estimate, draws = {}, {}
     for row, s in scores.items():
@@ -205,7 +208,9 @@ def summarise(scores, reference, resamples, seed=0):
         few = counts[:DISTANCE_RESAMPLES]
         draws[row]["frechet_distance"] = torch.tensor([metrics.frechet_distance(metrics.moments(s["features"], c), reference) for c in few])
         draws[row]["inception_score"] = torch.tensor([metrics.inception_score(s["probabilities"], c) for c in few])
-    result = {"methods": {row: {m: metrics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in scores}}
+    for name, row in (aliases or {}).items():
+        estimate[name], draws[name] = estimate[row], draws[row]
+    result = {"methods": {row: {m: metrics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}}
     for name, (a, b) in PAIRS.items():
         sign = {m: -1 if m in SMALLER_IS_BETTER else 1 for m in METRICS}
         result[name] = {m: metrics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))

@@ -115,7 +115,8 @@ class Session:
         D = self.net("discriminator")
         if epochs:
             tree, _ = self.load(f"shaped_{kind}")
-            D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][str(epochs)].items()})
+            key = next(str(e) for e in self.preset.shape_stages if e == epochs)  # 2.0 means the snapshot "2"
+            D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][key].items()})
         return D
 
     def encodings(self, split, how):
