@@ -38,8 +38,17 @@ def depends_on(stage):
     return set().union(*(STAGES[s][0] for s in upstream(stage)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def chain(tmp_path_factory, one_thread):
     """(root with the results of every stage, preset fields that each stage read, artifacts that each loaded)."""
     root, fields, loads, current = tmp_path_factory.mktemp("chain"), {}, {}, []
 
