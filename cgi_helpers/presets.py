@@ -69,7 +69,7 @@ class Preset:
 PRESETS = {p.name: p for p in (
     Preset(
         name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
-        iterations=256, batch_size=50, g_updates=1, classifier_iterations=60,
+        iterations=256, batch_size=100, g_updates=1, classifier_iterations=60,
         encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5, pool_report=240, pool_report_iterations=10, refine_steps=4, pool=240,
         validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
     Preset(

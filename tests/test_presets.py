@@ -70,3 +70,9 @@ def test_subset_names_fields_that_exist():
         assert set(names) <= known and len(names) == len(set(names))
     with pytest.raises(KeyError):
         subset(get_preset("smoke"), ("lamda",))
+
+
+@pytest.mark.parametrize("name, images", [("smoke", 1_000), ("laptop", 55_000), ("paper", 55_000)])
+def test_training_lasts_until_the_last_sample_grid(name, images):
+    from cgi_helpers.stages import sample_steps
+    assert max(sample_steps(get_preset(name), images)) <= get_preset(name).iterations
