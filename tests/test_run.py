@@ -257,7 +257,9 @@ def test_ctrl_c_waits_until_the_job_has_saved(clone):
         "except KeyboardInterrupt:\n    time.sleep(0.6)\n    pathlib.Path('saved').touch()\n")
     run(clone, "lab", says="")  # makes .venv; JupyterLab is not in it
     with open(clone / "errors", "w") as errors:
-        child = subprocess.Popen([sys.executable, clone / "run.py", "bench"], stderr=errors, start_new_session=True)
+        child = subprocess.Popen([sys.executable, clone / "run.py", "bench"], stderr=errors, start_new_session=True,
+                                 # a shell's background job ignores Ctrl-C, and children would inherit that
+                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     for _ in range(2000):
         if (clone / "started").exists():
             break
