@@ -402,7 +402,7 @@ def change_by_region(table):
                 n_boot=500, seed=0, err_kws={"color": "black", "linewidth": 1.3}, capsize=0.12, ax=ax)
     for bar in (bar for bars in ax.containers for bar in bars):
         left, right = bar.get_x(), bar.get_x() + bar.get_width()
-        whiskers = [np.nanmax(line.get_ydata()) for line in ax.lines if left < np.mean(line.get_xdata()) < right]
+        whiskers = [np.nanmax(line.get_ydata()) for line in ax.lines if left < np.nanmean(line.get_xdata()) < right]
         ax.annotate(f"{bar.get_height():.3f}", ((left + right) / 2, max([bar.get_height(), *whiskers])), (0, 3),
                     textcoords="offset points", ha="center", va="bottom", fontsize=9)
     ax.margins(y=0.15)
