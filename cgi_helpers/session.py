@@ -177,9 +177,9 @@ def save(session, stage, trees, seconds, **metadata):
 class Checkpoint:
     """Resumable state of a loop: networks, optimisers, records; written every minute and on interruption."""
 
-    def __init__(self, session, stage, nets, fresh, tag=""):
+    def __init__(self, session, stage, nets, fresh):
         self.session, self.stage, self.nets = session, stage, nets
-        self.name, self.print_ = f"{stage}{tag}.partial", session.fingerprint(stage)
+        self.name, self.print_ = f"{stage}.partial", session.fingerprint(stage)
         self.step, self.seconds, self.records, self.opt_states = 0, 0.0, {}, []
         meta = session.store.metadata(self.name)
         if not fresh and session.store.find(self.name) and (not meta or meta.get("fingerprint") == self.print_):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cgi_helpers import evaluation, metrics
 from cgi_helpers.data import Split
@@ -16,18 +15,9 @@ from cgi_helpers.presets import get_preset
 from cgi_helpers.refine import refine
 from cgi_helpers.runtime import draw_z, generator, last
 
+from nets import lively
+
 SIZE = 16
-
-
-def lively(net, seed=0):
-    """Weights as after a training, float64."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for m in net.modules():
-            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                fan = m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight.shape[0] * 4
-                m.weight.normal_(0, fan ** -0.5)
-    return net.double().eval()
 
 
 def opened(**fields):

@@ -9,20 +9,7 @@ from torch import nn
 
 from cgi_helpers.models import NORMS, BatchStatNorm, Classifier, Discriminator, Encoder, Generator
 
-
-def lively(net, seed=0):
-    """Weights and statistics as after a training: nothing near zero, nothing saturated."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for m in net.modules():
-            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                fan = m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight.shape[0] * 4
-                m.weight.normal_(0, fan ** -0.5)
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.normal_(0, 0.3)
-                m.running_var.uniform_(0.5, 2)
-                m.bias.normal_(0, 0.3)
-    return net.double().eval()
+from nets import lively
 
 
 def rand(*shape, seed=0):

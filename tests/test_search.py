@@ -13,21 +13,9 @@ from cgi_helpers.models import Discriminator, Generator
 from cgi_helpers.runtime import generator, last
 from cgi_helpers.search import find_latent
 
+from nets import lively
+
 SIZE = 16
-
-
-def lively(net, seed=0):
-    """Weights and statistics as after a training: gradients are neither zero nor huge."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for m in net.modules():
-            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                fan = m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight.shape[0] * 4
-                m.weight.normal_(0, fan ** -0.5)
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.normal_(0, 0.3)
-                m.running_var.uniform_(0.5, 2)
-    return net.double().eval()
 
 
 def problem(n=3, size=SIZE, seed=0):
