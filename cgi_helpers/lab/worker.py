@@ -29,6 +29,12 @@ class Worker:
                 self.thread.start()
             self.condition.notify_all()
 
+    def stop(self):
+        """Cancel what runs and forget what waits."""
+        with self.condition:
+            self.cancel.set()
+            self.waiting = None
+
     def _work(self):
         while True:
             with self.condition:

@@ -1,0 +1,275 @@
+"""The live lab without widgets: a run as a stream of frames, comparisons, and what is remembered of them (bounded)."""
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ..losses import generator_loss
+from ..masks import composite
+from ..metrics import psnr
+from ..refine import refine
+from ..runtime import draw_z, frozen
+from ..search import find_latent
+from . import recipe as recipes
+from .recipe import to_bytes
+
+SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
+RANDOM_LR = 0.1          # Adam's rate from random starts: they have far to go
+REAL_IMAGES = 64         # validation images whose median logit is the `median` rule's threshold
+REMEMBERED = 24          # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
+
+
+@dataclass
+class Frame:
+    """What the page shows of one iteration or step. image (C, H, W) uint8: the composite; losses and logit of this iterate."""
+    phase: str               # "search" or "refine"
+    step: int
+    image: np.ndarray
+    context: float
+    prior: float
+    logit: float             # of D: the unshaped one in the search, the recipe's in the refinement
+    seconds: float           # since the run (or its cached search) began
+    kept: int = 0            # refinement: the step that the stopping rule keeps so far
+
+
+@dataclass
+class Run:
+    """A run so far: `frames` grow while it streams; the tensors are exact, (1, C, H, W) in [-1, 1]."""
+    recipe: object
+    y: torch.Tensor
+    mask: torch.Tensor
+    frames: list = field(default_factory=list)
+    z: torch.Tensor = None
+    semantic: torch.Tensor = None    # composite after the search
+    refined: torch.Tensor = None     # composite after the refinement
+
+    @property
+    def searched(self):
+        """Number of frames of the search."""
+        return sum(f.phase == "search" for f in self.frames)
+
+
+class Bounded(OrderedDict):
+    """The `limit` entries used last."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.lock = limit, threading.Lock()
+
+    def get(self, key, default=None):
+        with self.lock:
+            if key in self:
+                self.move_to_end(key)
+            return super().get(key, default)
+
+    def put(self, key, value):
+        """Remember `value`, forget the entry that was not used for longest if there are too many; returns `value`."""
+        with self.lock:
+            self[key] = value
+            self.move_to_end(key)
+            while len(self) > self.limit:
+                self.popitem(last=False)
+        return value
+
+
+class Engine:
+    """Runs recipes of one session. Every method takes a `cancel` event and returns early, with None, once it is set."""
+
+    def __init__(self, session, remembered=REMEMBERED):
+        self.session, self.nets, self.cache = session, {}, Bounded(remembered)
+
+    # --- what is loaded once
+
+    def net(self, kind):
+        """G, E or a discriminator (`kind` = a number of shaping epochs), loaded once."""
+        if kind not in self.nets:
+            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped("independent", kind)
+        return self.nets[kind]
+
+    def load(self, epochs):
+        """Load every network that a run needs; ArtifactError names the command that makes a missing one."""
+        return self.net("generator"), self.net("encoder"), self.net(0), self.net(epochs)
+
+    def threshold(self, epochs):
+        """Median logit of real images under the discriminator after `epochs`: where the `median` rule stops."""
+        key = ("threshold", epochs)
+        if key not in self.nets:
+            real = self.session.data["validation"].batch(slice(0, REAL_IMAGES), self.session.device)
+            with torch.no_grad():
+                self.nets[key] = float(self.net(epochs)(real, "independent").median())
+        return self.nets[key]
+
+    # --- one run
+
+    def starts(self, recipe, y, mask, n):
+        """(n, z_dim) starts: the encoder's answer first (further ones are noise around it), or draws from N(0, 1)."""
+        p, dev = self.session.preset, self.session.device
+        noise = draw_z(n, p.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=dev)
+        if recipe.search != "warm start":
+            return noise
+        noise[0] = 0
+        with torch.no_grad():
+            return self.net("encoder")(y, mask) + 0.5 * noise
+
+    def search_options(self, recipe):
+        """Keyword arguments of `find_latent`."""
+        p = self.session.preset
+        how = {"warm start": dict(optimiser="adam", lr=p.best_lr), "random start": dict(optimiser="adam", lr=RANDOM_LR),
+               "report's recipe": dict(optimiser="nesterov", lr=p.report_lr, clip=p.report_clip)}[recipe.search]
+        return dict(iterations=recipe.iterations, lam=recipe.lam, window=p.window, **how)
+
+    def new_run(self, recipe):
+        """An empty run; every sentence about bad values comes from here, before any work."""
+        recipes.check(recipe, self.session)
+        mask = recipes.hole_mask(recipe, self.session)
+        self.load(recipe.epochs)
+        return Run(recipe, recipes.target(recipe, self.session), mask)
+
+    def stream(self, recipe, cancel):
+        """Yield the growing Run after every search iteration and refinement step; what is cached comes at once."""
+        known = self.cache.get(recipe)
+        if known is not None:
+            yield known
+            return
+        run = self.new_run(recipe)
+        yield from self._search(run, cancel)
+        if run.z is None:
+            return
+        yield run
+        yield from self._refine(run, cancel)
+        if run.refined is not None:
+            self.cache.put(recipe, run)
+
+    def run(self, recipe, cancel=None):
+        """The finished Run of a recipe, or None if it was cancelled."""
+        run = None
+        for run in self.stream(recipe, cancel or threading.Event()):
+            pass
+        return run if run is not None and run.refined is not None else None
+
+    def _search(self, run, cancel):
+        recipe, key = run.recipe, tuple(getattr(run.recipe, f) for f in SEARCHED)
+        known = self.cache.get(key)
+        if known is not None:
+            run.z, run.frames = known[0], list(known[1])
+        else:
+            began, n = time.perf_counter(), recipe.restarts
+            G, D = self.net("generator"), self.net(0)
+            z, y = self.starts(recipe, run.y, run.mask, n), run.y.expand(n, -1, -1, -1)
+            for step, state in find_latent(G, D, y, run.mask, z=z, **self.search_options(recipe)):
+                if cancel.is_set():
+                    return
+                i = int(state["loss"].argmin())
+                prior = float(state["prior"][i])
+                run.frames.append(Frame("search", step, to_bytes(composite(run.y, state["fill"][i:i + 1], run.mask)[0]),
+                                        float(state["context"][i]), prior, logit_of(prior, recipe.lam), time.perf_counter() - began))
+                yield run
+            run.z = state["z"][state["best"].argmin()][None]
+            self.cache.put(key, (run.z, tuple(run.frames)))
+        with torch.no_grad():
+            run.semantic = composite(run.y, self.net("generator")(run.z), run.mask)
+
+    def refinement(self, recipe, z, y, mask, steps=None):
+        """The loop of `refine` with the recipe's values, mode `independent`."""
+        G, D = self.net("generator"), self.net(recipe.epochs)
+        with frozen(G), torch.no_grad():
+            h = G.to_features(z, recipe.layer)
+        return refine(G, D, h, layer=recipe.layer, steps=recipe.steps if steps is None else steps, step_size=recipe.step_size,
+                      compose=lambda x: composite(y, x, mask), mode="independent", stop=recipe.stop,
+                      threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0, key=(recipe.seed, "lab"))
+
+    def _refine(self, run, cancel):
+        began = time.perf_counter() - run.frames[-1].seconds
+        context, prior = run.frames[-1].context, run.frames[-1].prior
+        for step, state in self.refinement(run.recipe, run.z, run.y, run.mask):
+            if cancel.is_set():
+                return
+            run.frames.append(Frame("refine", step, to_bytes(state["images"][0]), context, prior, float(state["path"][0]),
+                                    time.perf_counter() - began, int(state["steps"][0])))
+            if step == run.recipe.steps:
+                run.refined = state["images"]
+            yield run
+
+    # --- side by side
+
+    def compare(self, recipe, cancel):
+        """{"semantic": image, epochs: refined image, ...} (1, C, H, W), the same search for all; None if cancelled."""
+        return self._remember(("compare", recipe), lambda: self._compare(recipe, cancel))
+
+    def _compare(self, recipe, cancel):
+        run = self.run(recipe, cancel)
+        if run is None:
+            return None
+        images = {"semantic": run.semantic}
+        for epochs in self.session.preset.shape_stages:
+            other = self.run(replace(recipe, epochs=epochs), cancel)
+            if other is None:
+                return None
+            images[epochs] = other.refined
+        return run, images
+
+    def diversity(self, recipe, n, cancel):
+        """(run-like y and mask, (n, C, H, W) completions from n random starts, (H, W) standard deviation); None if cancelled."""
+        return self._remember(("diversity", n, recipe), lambda: self._diversity(recipe, n, cancel))
+
+    def _diversity(self, recipe, n, cancel):
+        run = self.new_run(recipe)
+        random = recipe if recipe.search != "warm start" else replace(recipe, search="random start")
+        y = run.y.expand(n, -1, -1, -1)
+        z = self.starts(random, run.y, run.mask, n)
+        for _, state in find_latent(self.net("generator"), self.net(0), y, run.mask, z=z, **self.search_options(random)):
+            if cancel.is_set():
+                return None
+        for _, refined in self.refinement(recipe, state["z"], y, run.mask):
+            if cancel.is_set():
+                return None
+        return run, refined["images"], refined["images"].std(0, correction=0).mean(0)
+
+    def gradients(self, recipe, cancel):
+        """{epochs: (H, W)}: length of the gradient of -log D at every pixel of the semantic composite (what D asks to change),
+        for every stored discriminator; None if cancelled."""
+        return self._remember(("gradients", recipe), lambda: self._gradients(recipe, cancel))
+
+    def _gradients(self, recipe, cancel):
+        run = self.run(recipe, cancel)
+        if run is None:
+            return None
+        maps = {}
+        for epochs in self.session.preset.shape_stages:
+            if cancel.is_set():
+                return None
+            maps[epochs] = {name: self.gradient(x, epochs) for name, x in (("semantic", run.semantic), ("refined", run.refined))}
+        return run, maps
+
+    def gradient(self, x, epochs):
+        """(H, W) length over channels of d(-log D(x)) / dx for one image x."""
+        D = self.net(epochs)
+        with frozen(D), torch.enable_grad():
+            x = x.detach().requires_grad_()
+            gradient, = torch.autograd.grad(generator_loss(D(x, "independent")).sum(), x)
+        return gradient[0].pow(2).sum(0).sqrt().cpu()
+
+    def _remember(self, key, compute):
+        known = self.cache.get(key)
+        if known is None:
+            known = compute()
+            if known is not None:
+                self.cache.put(key, known)
+        return known
+
+
+def logit_of(prior, lam):
+    """D's logit from the prior loss lambda * softplus(-logit); NaN where lambda is 0."""
+    if not lam:
+        return float("nan")
+    value = prior / lam
+    return -value if value > 30 else float(-np.log(np.expm1(max(value, 1e-12))))
+
+
+def decibel(x, y):
+    """PSNR of one completion in dB."""
+    return float(psnr(x, y)[0])

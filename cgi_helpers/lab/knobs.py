@@ -1,0 +1,71 @@
+"""The controls of the live lab: one row per field of a recipe, with its unit, range and a sentence of explanation."""
+
+import math
+
+import ipywidgets as widgets
+
+from ..refine import STOPS
+from .recipe import MOST, SEARCHES
+
+WIDTH, LABEL = "372px", "132px"
+REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
+
+
+def _common(label, hint, **layout):
+    return dict(description=label, tooltip=hint, style={"description_width": LABEL}, layout=widgets.Layout(width=WIDTH, **layout))
+
+
+def whole(label, hint, low, high, value, step=1):
+    """Slider of whole numbers, its number can be typed."""
+    return widgets.IntSlider(value=value, min=low, max=high, step=step, **_common(label, hint))
+
+
+def logarithmic(label, hint, low, high, value):
+    """Slider of positive numbers over decades, its number can be typed; a step is a tenth of a decade."""
+    return widgets.FloatLogSlider(value=value, min=math.log10(low), max=math.log10(high), step=0.1, readout_format=".2g",
+                                  **_common(label, hint))
+
+
+def choice(label, hint, options, value):
+    """Menu."""
+    return widgets.Dropdown(options=options, value=value, **_common(label, hint))
+
+
+def make_knobs(session, recipe):
+    """{recipe field: widget} with the values of `recipe`."""
+    p = session.preset
+    layers = [(f"{i}: {4 * 2 ** i}x{4 * 2 ** i}" + (" (the image)" if 4 * 2 ** i == p.size else ""), i)
+              for i in range(int(math.log2(p.size)) - 1)]
+    stages = [("0 epochs: not shaped" if not e else f"{e:g} epoch{'s' if e > 1 else ''}", e) for e in p.shape_stages]
+    return {
+        "search": choice("search", "Where the latent search starts and how it walks: from the encoder's answer or from noise by Adam, "
+                                   "or the report's recipe (noise, Nesterov, |z| at most 1).", list(SEARCHES), recipe.search),
+        "iterations": whole("iterations", "Steps of the latent search; each is one pass through G and back.", 0, MOST["iterations"],
+                            recipe.iterations, 10),
+        "lam": logarithmic("lambda (no unit)", "Weight of the prior loss: how much the search cares that D finds the picture real.",
+                           1e-6, 10, recipe.lam),
+        "restarts": whole("starts per image", "The search runs from so many starts at once and keeps the one with the lowest loss.",
+                          1, MOST["restarts"], recipe.restarts),
+        "seed": widgets.BoundedIntText(value=recipe.seed, min=0, max=MOST["seed"],
+                                       **_common("seed", "Chooses the random starts and the draws of the probabilistic stop.")),
+        "layer": choice("layer of G", "The activations that D's gradient moves: early layers change shapes, late ones pixels.",
+                        layers, recipe.layer),
+        "step_size": logarithmic("step size", "How far one refinement step moves the activations along D's gradient (momentum 0.9).",
+                                 1e-4, 1, recipe.step_size),
+        "steps": whole("refinement steps", "Number of refinement steps.", 0, MOST["steps"], recipe.steps),
+        "stop": choice("stopping rule", "Which step is the result: the one with D's best score, the first one above real images' median, "
+                                        "or a random one.", list(STOPS), recipe.stop),
+        "epochs": choice("shaping of D", "Which stored discriminator refines: after so many epochs of shaping on refined samples.",
+                         stages, recipe.epochs),
+    }
+
+
+def lambda_marks(slider):
+    """Two buttons under the lambda slider that mark, and set, the report's value and Yeh's."""
+    def button(text, value, hint):
+        b = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width="auto", height="26px"))
+        b.on_click(lambda _: setattr(slider, "value", value))
+        return b
+    marks = [button(f"report: {REPORT_LAM:g}", REPORT_LAM, "Set lambda to the report's value."),
+             button(f"Yeh et al.: {YEH_LAM:g}", YEH_LAM, "Set lambda to the value of Yeh et al. (2017).")]
+    return widgets.HBox(marks, layout=widgets.Layout(padding=f"0 0 0 {LABEL}"))

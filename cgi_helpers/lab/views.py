@@ -1,0 +1,202 @@
+"""What a screen shows, as plain data: pictures as PNG data URLs with captions, curves as SVG text in the page's own colours."""
+
+import base64
+import html
+import io
+import math
+import re
+
+import matplotlib
+import numpy as np
+import torch.nn.functional as F
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..plots import HEAT, HOLE
+from .recipe import to_bytes
+
+CHANGE = 0.5    # change of a pixel (range 2) drawn in the darkest red
+SMOOTH = 5      # pixels over which gradient maps are averaged: single pixels are noise
+RED = np.array([HEAT(i)[:3] for i in range(256)]) * 255
+
+
+def url(pixels):
+    """uint8 array (C, H, W), C = 1 or 3, -> PNG data URL."""
+    array = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    out = io.BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(out, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def pixels_of(address):
+    """Inverse of `url`: a PNG data URL -> uint8 array (C, H, W)."""
+    array = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def heat(values, most):
+    """Non-negative (H, W) values -> colours (3, H, W) uint8, from white (0) to dark red (`most` and more)."""
+    index = np.clip(np.asarray(values) / most * 255, 0, 255).round().astype(int)
+    return RED[index].round().astype(np.uint8).transpose(2, 0, 1)
+
+
+def masked(pixels, mask):
+    """Composite bytes (C, H, W) with the hole in the flat colour HOLE: (3, H, W) uint8."""
+    colour = (np.array(to_rgb(HOLE)) * 255).round().astype(np.uint8)[:, None, None]
+    return np.where(mask == 0, colour, np.broadcast_to(pixels, (3, *pixels.shape[1:])))
+
+
+def picture(title, pixels, note="", scale=None):
+    """One picture of a screen. `scale`: (lowest, highest, text) of a colour bar below it."""
+    return {"title": title, "src": url(pixels), "note": note, "scale": scale}
+
+
+def change_scale(text="change of a pixel (black to white: 2)"):
+    return {"low": "0", "high": f"≥ {CHANGE:g}", "text": text}
+
+
+def heat_colours():
+    """CSS gradient of the heat map."""
+    return ", ".join(matplotlib.colors.to_hex(HEAT(i)) for i in range(0, 256, 51))
+
+
+def run_view(run, index):
+    """Screen of frame `index` of a run: input, completion, change, original; curves with a marker at that frame."""
+    frame, y, mask = run.frames[index], to_bytes(run.y[0]), run.mask[0].cpu().numpy()
+    refining = frame.phase == "refine"
+    before = run.frames[run.searched if refining else 0].image
+    change = np.abs(frame.image.astype(int) - before.astype(int)).max(0) / 127.5
+    step = f"step {frame.step}" if refining else f"iteration {frame.step}"
+    d = "" if math.isnan(frame.logit) else f"D says {probability(frame.logit)} real"
+    pictures = [picture("input", masked(y, mask), "the hole is blue"),
+                picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
+                picture("change by refinement" if refining else "change by the search", heat(change, CHANGE), d, change_scale()),
+                picture("original", y, "")]
+    search, steps = run.frames[:run.searched], run.frames[run.searched:]
+    here = (index, None) if not refining else (None, index - run.searched)
+    charts = (chart("context loss", "search iteration", [f.context for f in search], here[0], run.recipe.iterations)
+              + chart("prior loss", "search iteration", [f.prior for f in search], here[0], run.recipe.iterations)
+              + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps))
+    return {"pictures": pictures, "charts": charts, "heat": heat_colours()}
+
+
+def probability(logit):
+    """sigmoid(logit) as text."""
+    p = 1 / (1 + math.exp(-max(-700, min(700, logit))))
+    return "less than 0.1 %" if p < 0.001 else "more than 99.9 %" if p > 0.999 else f"{100 * p:.1f} %"
+
+
+def byte_psnr(a, b):
+    """PSNR in dB of two uint8 images (the stored frames)."""
+    error = np.mean((a.astype(float) - b) ** 2)
+    return math.inf if error == 0 else 10 * math.log10(255 ** 2 / error)
+
+
+def number(v):
+    """Three significant digits, without exponents where they are short."""
+    return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
+
+
+def chart(title, xlabel, values, marker=None, most=1, width=236, height=118):
+    """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
+    left, right, top, bottom = 8, 8, 24, 22
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    span = (high - low) or 1.0
+
+    def at(i, v):
+        return (left + (width - left - right) * i / max(1, most), top + (height - top - bottom) * (1 - (v - low) / span))
+
+    points = " ".join("{:.1f},{:.1f}".format(*at(i, v)) for i, v in enumerate(values) if math.isfinite(v))
+    parts = [f'<text x="{left}" y="15" class="name">{html.escape(title)}</text>',
+             f'<rect x="{left}" y="{top}" width="{width - left - right}" height="{height - top - bottom}" class="frame"/>',
+             f'<polyline points="{points}" class="curve"/>',
+             f'<text x="{left}" y="{height - 6}" class="small">0</text>',
+             f'<text x="{width / 2:.0f}" y="{height - 6}" class="small middle">{html.escape(xlabel)}</text>',
+             f'<text x="{width - right}" y="{height - 6}" class="small end">{most}</text>']
+    if finite:
+        parts += [f'<text x="{width - right - 4}" y="{top + 13}" class="small end">max {number(high)}</text>',
+                  f'<text x="{width - right - 4}" y="{height - bottom - 5}" class="small end">min {number(low)}</text>']
+    if marker is not None and marker < len(values) and math.isfinite(values[marker]):
+        x, y = at(marker, values[marker])
+        parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',
+                  f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot"/>',
+                  f'<text x="{width - right}" y="15" class="name end">{number(values[marker])}</text>']
+    label = f"{title} over {xlabel}" + (f", now {number(values[marker])}" if marker is not None and marker < len(values) else "")
+    return (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">'
+            + "".join(parts) + "</svg>")
+
+
+def compare_view(run, images):
+    """Screen of `Engine.compare`: the same hole filled by the search alone and with every stored discriminator."""
+    y, mask = to_bytes(run.y[0]), run.mask[0].cpu().numpy()
+    base = to_bytes(images["semantic"][0])
+    shown = [picture("input", masked(y, mask), "the hole is blue"), picture("original", y),
+             picture("search alone", base, f"PSNR {byte_psnr(base, y):.1f} dB")]
+    for epochs, image in images.items():
+        if epochs == "semantic":
+            continue
+        pixels = to_bytes(image[0])
+        title = "D not shaped" if not epochs else f"D shaped {epochs:g} epoch{'s' if epochs > 1 else ''}"
+        shown.append(picture(title, pixels, f"PSNR {byte_psnr(pixels, y):.1f} dB"))
+    last = to_bytes(images[run.recipe.epochs][0])
+    change = np.abs(last.astype(int) - base.astype(int)).max(0) / 127.5
+    shown.append(picture(f"change at {run.recipe.epochs:g} epochs", heat(change, CHANGE), "", change_scale("change of a pixel")))
+    return {"pictures": shown, "charts": "", "heat": heat_colours()}
+
+
+def diversity_view(run, images, spread):
+    """Screen of `Engine.diversity`: completions of one hole from different z, and how much they differ per pixel."""
+    y, mask = to_bytes(run.y[0]), run.mask[0].cpu().numpy()
+    shown = [picture("input", masked(y, mask), "the hole is blue")]
+    for i, image in enumerate(images):
+        pixels = to_bytes(image)
+        shown.append(picture(f"from z {i + 1}", pixels, f"PSNR {byte_psnr(pixels, y):.1f} dB"))
+    shown.append(picture("spread", heat(spread.cpu().numpy(), CHANGE), "", change_scale("standard deviation")))
+    return {"pictures": shown, "charts": "", "heat": heat_colours()}
+
+
+def gradient_view(run, maps):
+    """Screen of `Engine.gradients`: where every stored D asks for change, before (search alone) and after refinement.
+
+    Averaged over SMOOTH x SMOOTH pixels; every map is drawn relative to its own largest value, because between
+    discriminators the lengths are not comparable.
+    """
+    mask, hole = run.mask[0].cpu().numpy(), run.mask[0, 0].cpu().numpy() == 0
+    shown = [picture("search alone", to_bytes(run.semantic[0]), "what D looks at")]
+    rows = []
+    for name in ("semantic", "refined"):
+        row = []
+        for epochs, both in maps.items():
+            values = F.avg_pool2d(both[name][None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0].numpy()
+            share = values[hole].sum() / max(values.sum(), 1e-12)
+            title = "D not shaped" if not epochs else f"D shaped {epochs:g}"
+            row.append(picture(title, heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
+                               {"low": "0", "high": "largest", "text": ""}))
+        rows.append(row)
+    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of the area")
+    return {"pictures": shown + rows[0] + [refined] + rows[1], "charts": "", "heat": heat_colours()}
+
+
+def figure(view, columns=4, title=None):
+    """The pictures of a screen as a matplotlib Figure, for a batch run: the same pixels, titles, notes and colour bars."""
+    shown = view["pictures"]
+    rows = -(-len(shown) // columns)
+    result = Figure(figsize=(min(11, 1.75 * columns), 2.35 * rows + 0.4 * bool(title)), layout="constrained")
+    if title:
+        result.suptitle(title, x=0.01, ha="left", fontsize=11)
+    for ax, p in zip(result.subplots(rows, columns, squeeze=False).flat, shown + [None] * (rows * columns - len(shown))):
+        ax.set_axis_off()
+        if p is None:
+            continue
+        ax.imshow(pixels_of(p["src"]).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(p["title"], fontsize=9)
+        ax.text(0.5, -0.04, p["note"], transform=ax.transAxes, ha="center", va="top", fontsize=8)
+        if p["scale"]:
+            bar = ax.inset_axes([0.2, -0.24, 0.6, 0.05])
+            bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
+            bar.set(xticks=[], yticks=[])
+            bar.text(-0.06, 0.5, p["scale"]["low"], transform=bar.transAxes, ha="right", va="center", fontsize=8)
+            bar.text(1.06, 0.5, p["scale"]["high"], transform=bar.transAxes, ha="left", va="center", fontsize=8)
+    return result

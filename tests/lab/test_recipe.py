@@ -1,0 +1,95 @@
+"""Recipes: there and back as JSON, and a sentence for everything that is none."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cgi_helpers.lab import recipe as recipes
+from cgi_helpers.lab.recipe import default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
+from cgi_helpers.masks import center_mask, pattern_mask
+from cgi_helpers.runtime import generator
+from cgi_helpers.session import start
+
+
+def test_defaults_are_the_presets_best_search_and_refinement(session):
+    r, p = default_recipe(session), session.preset
+    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", p.best_iterations, p.lam, p.layer, p.refine_steps)
+    assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.step_size_independent, "best", p.mask, 0, "", 1)
+    assert r.epochs == p.shape_stages[-1]  # nothing was chosen yet
+
+
+def test_the_stage_that_validation_chose_is_the_default(monkeypatch):
+    monkeypatch.delenv("CGI_ROOT")  # the shipped choice of preset laptop
+    laptop = start("laptop", device="cpu", progress=False)
+    chosen = json.loads((laptop.store.shipped / "selection.json").read_text())["content"]["stages"]["collaborative_independent_best"]
+    assert str(default_recipe(laptop).epochs) == chosen
+
+
+def test_there_and_back(session):
+    own = torch.rand(1, 1, 64, 64, generator=generator("own")) * 2 - 1
+    hole = pattern_mask(64, generator("hole"))
+    r = replace(default_recipe(session), picture=picture_text(own), hole=hole_text(hole), lam=0.1 + 0.2, epochs=0.5, stop="probabilistic")
+    assert parse(dump(r, session), session) == (r, "")
+    assert torch.equal(hole_mask(r, session), hole)
+    torch.testing.assert_close(target(r, session), own, rtol=0, atol=0.5 / 127.5 + 1e-6)
+    rounded = target(r, session)
+    assert picture_text(rounded) == r.picture  # the bytes are the truth: nothing is lost a second time
+    assert torch.equal(target(default_recipe(session), session), session.data["test"].batch([0]))
+
+
+def test_drawn_and_named_holes_are_the_same_pixels(session):
+    r = default_recipe(session)
+    assert torch.equal(hole_mask(replace(r, hole=hole_text(center_mask(64))), session), hole_mask(r, session))
+    assert torch.equal(hole_mask(replace(r, hole="block"), session), hole_mask(replace(r, hole="block"), session))
+
+
+def broken(session, **change):
+    content = json.loads(dump(default_recipe(session), session))
+    for key, value in change.items():
+        where = content if key in content else content["recipe"]
+        if value is None:
+            del where[key]
+        else:
+            where[key] = value
+    return json.dumps(content)
+
+
+NONE = "not a recipe"
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"format": "other"}, NONE), ({"format": None}, NONE), ({"recipe": None}, NONE), ({"recipe": []}, NONE), ({"layer": None}, NONE),
+    ({"extra": 1}, NONE), ({"layer": "two"}, NONE), ({"hole": 3}, NONE), ({"layer": [2]}, NONE), ({"preset": "paper"}, "saved with preset 'paper'"),
+    ({"layer": 5}, "layer must be"), ({"layer": -1}, "layer must be"), ({"stop": "never"}, "stop must be"), ({"search": "magic"}, "search must be"),
+    ({"epochs": 3}, "epochs must be"), ({"iterations": 10 ** 9}, "iterations must be"), ({"restarts": 0}, "restarts must be"),
+    ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole")])
+def test_what_is_no_recipe_is_refused_in_one_sentence(session, change, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        parse(broken(session, **change), session)
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "\x00\x01", '{"format": "cgi live lab 1"}'])
+def test_other_files_are_refused(session, text):
+    with pytest.raises(ValueError, match=NONE):
+        parse(text, session)
+
+
+@pytest.mark.parametrize("field, text", [("hole", "drawn:AAAA"), ("hole", "drawn:%%%"), ("hole", "drawn:"), ("picture", "AAAA"), ("picture", "é")])
+def test_damaged_pixels_are_refused(session, field, text):
+    r = replace(default_recipe(session), **{field: text})
+    with pytest.raises(ValueError, match="damaged or of another image size"):
+        (hole_mask if field == "hole" else target)(r, session)
+
+
+def test_other_networks_are_told(session):
+    recipe, note = parse(broken(session, networks={"generator": "0123"}), session)
+    assert recipe == default_recipe(session) and "other networks" in note
+    assert "other networks" in parse(broken(session, preset_seed=4), session)[1]
+
+
+def test_epochs_keep_the_type_of_the_stored_stage(session):
+    assert parse(broken(session, epochs=2.0), session)[0].epochs == 2
+    assert recipes.default_recipe(session).epochs in session.preset.shape_stages
