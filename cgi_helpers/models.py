@@ -1,10 +1,12 @@
 """The networks: DCGAN generator and discriminator (Radford et al. 2016), an encoder and a classifier."""
 
+import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .runtime import autocast
 
@@ -18,6 +20,11 @@ def _init(net):
             nn.init.normal_(m.weight, 0, 0.02)
         elif isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
             nn.init.normal_(m.weight, 1, 0.02)
+
+
+def _cast(x, layer):
+    """x in the precision of `layer`'s weights if those were lowered by `for_inference`, else x."""
+    return x.to(layer.weight.dtype) if layer.weight.dtype == torch.bfloat16 else x
 
 
 def _levels(size):
@@ -56,7 +63,7 @@ class Generator(nn.Module):
         """Activations after `layer`: (N, C_l, 4 * 2^l, 4 * 2^l), float32."""
         self.check_layer(layer)
         with autocast(self, z):
-            h = F.relu(self.norm(self.project(z).view(len(z), -1, 4, 4)))
+            h = F.relu(self.norm(self.project(_cast(z, self.project)).view(len(z), -1, 4, 4)))
             for block in self.blocks[:layer]:
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
@@ -67,12 +74,36 @@ class Generator(nn.Module):
         if layer == self.layers:
             return h.clamp(-1, 1)
         with autocast(self, h):
+            h = _cast(h, self.project)
             for block in self.blocks[layer:]:
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
 
     def forward(self, z):
         return self.to_features(z, self.layers)
+
+    def to_region(self, z, box):
+        """`G(z)[..., top:bottom, left:right]` for box = (top, bottom, left, right), (N, channels, bottom - top, right - left).
+
+        Computes only the activations on which these pixels depend: for the ring around a centre hole of 32x32 that is
+        63 % of G's work. Evaluation mode only (statistics of a part would not be those of the whole).
+        """
+        boxes, side = [box], self.size
+        for _ in self.blocks:  # output pixel o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 and (o + 1) // 2
+            top, bottom, left, right = boxes[0]
+            side //= 2
+            boxes.insert(0, (max((top - 1) // 2, 0), min(bottom // 2 + 1, side), max((left - 1) // 2, 0), min(right // 2 + 1, side)))
+        h = self.to_features(z, 0)
+        with autocast(self, h):
+            h = _cast(h, self.project)[..., boxes[0][0]:boxes[0][1], boxes[0][2]:boxes[0][3]]
+            for block, have, want in zip(self.blocks, boxes, boxes[1:]):
+                top, bottom, left, right = (abs(w - 2 * x) for w, x in zip(want, have))  # what the block's output has too much
+                margin = min(top, bottom, left, right)
+                up = block[0]
+                h = F.conv_transpose2d(h, up.weight, up.bias, 2, 1 + margin)
+                h = h[..., top - margin:h.shape[-2] - bottom + margin, left - margin:h.shape[-1] - right + margin]
+                h = block[1:](h)
+        return h if h.dtype == torch.float64 else h.float()
 
 
 class BatchStatNorm(nn.BatchNorm2d):
@@ -120,14 +151,41 @@ class Discriminator(nn.Module):
         """
         if mode not in MODES:
             raise ValueError(f"Unknown discriminator mode {mode!r}: use one of {', '.join(MODES)}.")
+        if mode == "batch" and self.norm == "folded":
+            raise ValueError("A discriminator folded for inference has no batch statistics: use for_inference(D, fold=False).")
         with autocast(self, x):
-            h = x
+            h = _cast(x, self.head)
             for layer in self.features:
                 if isinstance(layer, BatchStatNorm):
                     layer.mode = mode
                 h = layer(h)
             logits = self.head(h.flatten(1))[:, 0]
         return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def for_inference(net, fold=True):
+    """A frozen copy of a Generator or Discriminator that gives the same numbers up to rounding, faster; `net` is untouched.
+
+    `fold`: running statistics go into the convolutions' weights (not for D in "batch" mode). Under mixed precision
+    the weights are lowered once instead of at every call. Any other module is copied and frozen only.
+    """
+    with torch.no_grad():
+        copied = copy.deepcopy(net).eval().requires_grad_(False)
+        if fold and isinstance(copied, Generator):
+            for block in copied.blocks[:-1]:
+                block[0], block[1] = fuse_conv_bn_eval(block[0], block[1], transpose=True), nn.Identity()
+        elif fold and isinstance(copied, Discriminator) and copied.norm == "batch":
+            layers = list(copied.features)
+            for i, layer in enumerate(layers):
+                if isinstance(layer, BatchStatNorm):
+                    layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layer), None
+            copied.features, copied.norm = nn.Sequential(*(layer for layer in layers if layer is not None)), "folded"
+        if getattr(copied, "amp", None) == torch.bfloat16:
+            for layer in copied.modules():
+                if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                    layer.to(torch.bfloat16)
+            copied.amp = None
+        return copied.to(memory_format=torch.channels_last).requires_grad_(False)
 
 
 class Encoder(nn.Module):
