@@ -34,6 +34,9 @@ def check_problem(G, y, mask, z):
     if len(z) != len(y) or len(mask) not in (1, len(y)):
         raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
                          f"and {len(mask)} masks for {len(y)} images.")
+    if z.ndim not in (2, 3) or z.shape[-1] != G.z_dim:
+        raise ValueError(f"The starts z must have shape ({len(y)}, {G.z_dim}) or ({len(y)}, starts, {G.z_dim}) "
+                         f"but have {tuple(z.shape)}.")
 
 
 def seen_box(weight):
@@ -54,7 +57,7 @@ class Problem:
 
     def render(self, z):
         """The pixels of G(z) inside the box."""
-        return self.G.to_region(z, self.box) if self.partly else self.G(z)
+        return self.G.to_region(self.G.to_features(z, 0), 0, self.box) if self.partly else self.G(z)
 
     def __call__(self, z, rows):
         """(context, prior (n,), gradient of their sum (n, z_dim)) at latents z (n, z_dim) of the images `rows` (LongTensor)."""
@@ -195,7 +198,7 @@ def best_starts(G, y, mask, candidates, *, window=7, batch=256):
     One forward pass of G per candidate, shared by all images, instead of iterations per image: screening a thousand random
     starts replaces the first part of a search from one. One mask (1, 1, H, W) for all images.
     """
-    check_problem(G, y, mask, y)
+    check_problem(G, y, mask, candidates[:1].expand(len(y), -1))
     if len(mask) != 1:
         raise ValueError(f"Screening takes one mask for all images but got {len(mask)}: call it once per mask.")
     G = for_inference(G)
