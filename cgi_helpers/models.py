@@ -207,7 +207,7 @@ def for_inference(net, fold=True):
                 if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
                     layer.to(torch.bfloat16)
             copied.amp = None
-        return copied.to(memory_format=torch.channels_last).requires_grad_(False)
+        return copied.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 class Around:
