@@ -1,104 +1,333 @@
-"""`python3 run.py bench [--preset P]`: how much faster the package's loops are than a plain reference, as ratios.
+"""`python3 run.py bench [--preset P] [--full]`: how much sooner the package's loops finish than a plain reference, as ratios.
 
-Both sides use the same networks, images and threads and take turns in one run; the median over turns is quoted.
-Speed does not depend on what the networks have learnt, so fresh weights do.
+Both sides use the same trained networks, images and threads and take turns in one run. Writes `benchmarks/results/<preset>`
+.json, .png and .md. Without --full the reference's time to its final loss is its measured cost per iteration times 1,000,
+and the time of 60,000 encodings is scaled from 2,000; both are marked `extrapolated`.
 """
 
 import argparse
+import copy
 import itertools
+import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import reference  # noqa: E402
+import report  # noqa: E402
+import target  # noqa: E402
 
-from cgi_helpers import train  # noqa: E402
-from cgi_helpers.artifacts import write_json  # noqa: E402
+from cgi_helpers import metrics, train  # noqa: E402
+from cgi_helpers.artifacts import ArtifactError, write_json  # noqa: E402
 from cgi_helpers.masks import composite, weight_map  # noqa: E402
-from cgi_helpers.models import Discriminator, Generator  # noqa: E402
-from cgi_helpers.refine import refine  # noqa: E402
-from cgi_helpers.runtime import last, versions  # noqa: E402
-from cgi_helpers.search import find_latent  # noqa: E402
+from cgi_helpers.models import for_inference  # noqa: E402
+from cgi_helpers.refine import Overlay, refine  # noqa: E402
+from cgi_helpers.runtime import draw_z, fast_dtype, last, versions  # noqa: E402
+from cgi_helpers.search import Problem, best_starts, find_latent, whitening  # noqa: E402
 from cgi_helpers.session import start  # noqa: E402
 
+RESULTS = Path(__file__).resolve().parent / "results"
+# chosen on validation images: from an encoder or from screened random starts
+WARM, COLD = dict(iterations=25, optimiser="adam", lr=0.01), dict(iterations=40, optimiser="adam", lr=0.02)
+ENCODE = dict(iterations=12, optimiser="adam", lr=0.01)
+CANDIDATES = 1024  # random starts to screen
+TARGETS = {"search_speedup": 15, "search_warm_speedup": 60, "refine_speedup": 2.5, "train_step_speedup": 1.5}
 
-def compare(plain, ours, turns):
-    """Median seconds of both (called in turns, after one warm-up each) and their ratio."""
-    plain(), ours()
-    seconds = {"plain": [], "ours": []}
+
+def timed(work):
+    """(seconds, result) of one call."""
+    began = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, result
+
+
+def in_turns(ways, turns, steps):
+    """{name: median seconds per step} of functions that do `steps` steps, called in turns."""
+    seconds = {name: [] for name in ways}
     for _ in range(turns):
-        for name, work in (("plain", plain), ("ours", ours)):
-            began = time.perf_counter()
+        for name, work in ways.items():
+            seconds[name].append(timed(work)[0] / steps)
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
+class Counter(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products and convolutions from their shapes by torch's own formulas.
+
+    `FlopCounterMode` itself follows modules by hooks that `torch.autograd.grad` does not allow.
+    """
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def flops(b, work):
+    """Operations of one step of `work`: those of two steps less those of one, without what happens once."""
+    totals, steps = [], b.steps
+    for b.steps in (1, 2):
+        with Counter() as counter:
             work()
-            seconds[name].append(time.perf_counter() - began)
-    a, b = (statistics.median(seconds[k]) for k in ("plain", "ours"))
-    return {"plain_s": round(a, 4), "ours_s": round(b, 4), "speedup": round(a / b, 2)}
+        totals.append(counter.total)
+    b.steps = steps
+    return totals[1] - totals[0]
 
 
-def plain_networks(p, device):
-    """Float32 networks of the preset's sizes in the default memory layout, parameter gradients on."""
-    torch.manual_seed(0)
-    shape = dict(channels=p.channels, size=p.size)
-    return Generator(p.z_dim, p.g_width, **shape).to(device), Discriminator(p.d_width, **shape).to(device)
+def peak(device):
+    """{"float32", "bfloat16"}: operations per second of a large matrix product; bfloat16 only where the machine has units for it."""
+    found = {}
+    for dtype in (torch.float32, fast_dtype(device)):
+        if dtype is None:
+            continue
+        a = torch.randn(2048, 2048, device=device).to(dtype)
+        a @ a
+        best = min(timed(lambda: a @ a)[0] for _ in range(10))
+        found[str(dtype).removeprefix("torch.")] = 2 * 2048 ** 3 / best
+    return found
 
 
-def main():
+class Bench:
+    """Networks, images and starts that all measurements share."""
+
+    def __init__(self, session, steps, turns, images=64):
+        self.session, self.steps, self.turns, self.n = session, steps, turns, images
+        p, dev = session.preset, session.device
+        self.mask, self.weight, self.preset, self.device = session.mask, weight_map(session.mask, p.window), p, dev
+        self.G, self.D, self.E = (session.net(kind) for kind in ("generator", "discriminator", "encoder"))
+        self.G0, self.D0 = target.plain_networks(session)  # float32, default layout, parameter gradients on
+        self.y = session.data["test"].batch(slice(0, images), dev)
+        self.z = target.starts(session, len(self.y))
+
+    def plain_search(self):
+        z, velocity = self.z, torch.zeros_like(self.z)
+        for step in range(self.steps):
+            z, velocity, _, _ = reference.search_step(self.G0, self.D0, z, velocity, self.y, self.weight, step)
+
+    def report_search(self):
+        p = self.preset
+        last(find_latent(self.G, None, self.y, self.mask, z=self.z, iterations=self.steps, window=p.window, clip=1.0))
+
+    def plain_refine(self):
+        h = self.G0.to_features(self.z, self.preset.layer).detach()
+        velocity = torch.zeros_like(h)
+        self.D0.train()  # statistics of the batch, as the author's
+        for _ in range(self.steps):
+            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.preset.layer)
+        self.D0.eval()
+
+    def refine(self, mode, compose):
+        p = self.preset
+        with torch.no_grad():
+            h = self.G.to_features(self.z, p.layer)
+        last(refine(self.G, self.D, h, layer=p.layer, steps=self.steps, step_size=p.step_size, mode=mode, compose=compose))
+
+    def overlay(self):
+        return Overlay(self.y, self.mask)
+
+
+def shared_steps(b):
+    """Seconds per iteration of search, refinement and training, both sides in turns, and the share of the machine's peak."""
+    G, D = (copy.deepcopy(net).train() for net in (b.G0, b.D0))
+    optimisers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (G, D)]
+    loop = train.train_gan(b.session.build("generator"), b.session.build("discriminator"), b.session.data["train"],
+                           iterations=10 ** 9, batch_size=b.n, device=b.device)
+    next(loop)
+
+    def plain_train():
+        for _ in range(b.steps):
+            reference.train_step(G, D, *optimisers, b.y)
+
+    pairs = {
+        "search_iteration": {"plain": b.plain_search, "ours": b.report_search},
+        "refine_step": {"plain": b.plain_refine, "ours": lambda: b.refine("batch", b.overlay()),
+                        "any function as composition": lambda: b.refine("batch", lambda x: composite(b.y, x, b.mask)),
+                        "independent": lambda: b.refine("independent", b.overlay())},
+        "train_step": {"plain": plain_train, "ours": lambda: list(itertools.islice(loop, b.steps))},
+    }
+    rows = {}
+    for name, ways in pairs.items():
+        seconds = in_turns(ways, b.turns, b.steps)
+        work = {way: flops(b, ways[way]) for way in ways}
+        rows[name] = {way: {"seconds": s, "flop": work[way], "speedup": seconds["plain"] / s} for way, s in seconds.items()}
+        print(f"{name}: " + ", ".join(f"{w} {1e3 * s:.1f} ms ({seconds['plain'] / s:.2f} x)" for w, s in seconds.items()), flush=True)
+    return rows
+
+
+def ablation(b, steps):
+    """[(what is added, seconds per search iteration)]: each row keeps all before it; 64 images, in turns."""
+    y, weight, z = b.y, b.weight, b.z
+    plain = copy.deepcopy(b.G0)
+    frozen, judge = (copy.deepcopy(net).requires_grad_(False) for net in (b.G0, b.D0))
+    layout = copy.deepcopy(frozen).to(memory_format=torch.channels_last)
+    folded = for_inference(b.G0)
+
+    def gradient(G, D):
+        for _ in range(steps):
+            reference.search_step(G, D, z, torch.zeros_like(z), y, weight, 0)
+
+    def without_d(G):
+        for _ in range(steps):
+            point = z.clone().requires_grad_()
+            torch.autograd.grad((weight * (G(point) - y)).abs().sum(), point)
+
+    seen, rows = Problem(folded, None, y, b.mask, b.preset.window, 0, False), torch.arange(len(y), device=y.device)
+    fast = Problem(for_inference(b.G), None, y, b.mask, b.preset.window, 0, False)
+    ways = {"reference": lambda: gradient(plain, b.D0), "+ no parameter gradients": lambda: gradient(frozen, judge),
+            "+ D left out (lambda 1e-4)": lambda: without_d(frozen), "+ channels last": lambda: without_d(layout),
+            "+ BatchNorm folded": lambda: without_d(folded),
+            "+ only the pixels that W sees": lambda: [seen(z, rows) for _ in range(steps)]}
+    if b.G.amp:
+        ways["+ bfloat16 weights, cast once"] = lambda: [fast(z, rows) for _ in range(steps)]
+    return list(in_turns(ways, b.turns, steps).items())
+
+
+def until(b, y, goal, z, whiten, options, whole):
+    """(seconds until the mean lowest context loss is <= goal, iterations, state); seconds None if never reached.
+
+    `whole`: the search goes on to its last iteration all the same, and that is timed.
+    """
+    began = time.perf_counter()
+    for step, state in find_latent(b.G, None, y, b.mask, z=z(), window=b.preset.window, whiten=whiten, **options):
+        if state["best"].mean() <= goal and not whole:
+            break
+    seconds = time.perf_counter() - began
+    return seconds if state["best"].mean() <= goal else None, step, state
+
+
+def race(b, aim, seconds_per_iteration):
+    """Time to the reference's final mean loss over its images: from screened random starts and from the encoder."""
+    p, n = b.preset, len(aim["context"])
+    y, goal = b.session.data["test"].batch(slice(0, n), b.device), statistics.mean(aim["context"])
+    candidates = draw_z(CANDIDATES, p.z_dim, "normal", b.session.seed, "screen", device=b.device).clamp(-1, 1)
+    prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, key=(b.session.seed,)))
+    plain = seconds_per_iteration * aim["iterations"] * n / b.n
+    result = {"images": n, "goal": goal, "reference_seconds": plain, "reference_seconds_extrapolated": True,
+              "whitening_seconds": prepare, "loss": "mean over images of the lowest weighted context loss so far, both sides"}
+
+    def warm():
+        with torch.no_grad():
+            return b.E(y, b.mask)
+
+    def screened():
+        return best_starts(b.G, y, b.mask, candidates, window=p.window)
+
+    # the rows that are quoted: from random starts the whole search, because PSNR still rises after the loss is reached
+    rows = {"random starts": (screened, P, COLD), "random starts, stopped at the loss": (screened, P, COLD), "encoder": (warm, P, WARM), "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
+            "one random start, Adam": (lambda: target.starts(b.session, n).clamp(-1, 1), None,
+                                       dict(iterations=300, optimiser="adam", lr=0.1, clip=1.0))}
+    for name, (z, matrix, options) in rows.items():
+        turns = [until(b, y, goal, z, matrix, options, name == "random starts") for _ in range(b.turns if matrix is not None else 1)]
+        _, iterations, state = turns[0]
+        reached = None not in [t[0] for t in turns]
+        searched = statistics.median(t[0] for t in turns) if reached else None
+        total = searched + prepare * (matrix is not None) if reached else None
+        with torch.no_grad():
+            x = torch.cat([b.G(part) for part in state["z"].split(256)])
+        gain = metrics.psnr(composite(y, x, b.mask), y).cpu() - torch.tensor(aim["psnr"])
+        counts = metrics.bootstrap_counts(n, 2000)
+        result[name] = {"seconds": searched, "with_whitening": total, "iterations": iterations,
+                        "speedup": plain / total if reached else None,
+                        "speedup_whitening_at_hand": plain / searched if reached else None,
+                        "final_loss": float(state["best"].mean()),
+                        "psnr_gain": metrics.interval(gain.mean(), counts @ gain.double() / n)}
+        shown = f"{plain / total:.0f} x" if reached else "not reached"
+        print(f"{name}: {iterations} iterations, {shown}, PSNR {gain.mean():+.2f} dB against the reference", flush=True)
+    return result, P
+
+
+def encode(b, aim, whiten, images):
+    """Encode the first training images in batches of 256 by encoder and 12 whitened steps; minutes for 60,000."""
+    data = b.session.data["train"].first(images)
+
+    def work():
+        losses = []
+        for i in range(0, len(data), 256):
+            y = data.batch(slice(i, i + 256), b.device)
+            with torch.no_grad():
+                z = b.E(y, b.mask)
+            losses.append(last(find_latent(b.G, None, y, b.mask, z=z, window=b.preset.window, whiten=whiten, **ENCODE))["best"])
+        return torch.cat(losses)
+
+    seconds, loss = timed(work)
+    goal = statistics.mean(aim["context"])
+    return {"images": len(data), "seconds": seconds, "minutes_60000": seconds / len(data) * 60_000 / 60, "extrapolated": len(data) < 55_000,
+            "mean_loss": float(loss.mean()), "reference_loss": goal, "loss_ratio": float(loss.mean()) / goal, **ENCODE}
+
+
+def one_image(b):
+    """Seconds of what the live page does for one image: 300 iterations with D, 50 refinement steps."""
+    y, z, p = b.y[:1], b.z[:1], b.preset
+    with torch.no_grad():
+        h = b.G.to_features(z, p.layer)
+    search = lambda D: timed(lambda: last(find_latent(b.G, D, y, b.mask, z=z, iterations=300)))[0]  # noqa: E731
+    step = lambda compose: timed(lambda: last(refine(b.G, b.D, h, layer=p.layer, steps=50, step_size=p.step_size, compose=compose)))[0]  # noqa: E731
+    return {"search_300_with_d": search(b.D), "search_300_without_d": search(None), "refine_50": step(lambda x: composite(y, x, b.mask)),
+            "refine_50_overlay": step(Overlay(y, b.mask))}
+
+
+def batch_sizes(b, steps):
+    """{images per batch: seconds per image and iteration of the search}."""
+    G, found = for_inference(b.G), {}
+    for n in (1, 16, 64, 256):
+        y = b.session.data["test"].batch(slice(0, n), b.device)
+        z, rows = target.starts(b.session, len(y)), torch.arange(len(y), device=b.device)
+        problem = Problem(G, None, y, b.mask, b.preset.window, 0, False)
+        problem(z, rows)
+        found[n] = timed(lambda: [problem(z, rows) for _ in range(steps)])[0] / steps / len(y)
+    return found
+
+
+def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, folder=RESULTS):
+    """Everything; returns the content of <preset>.json."""
+    began = time.perf_counter()
+    b = Bench(session, steps, turns, images)
+    aim = target.load(session, folder, fresh=full)
+    result = {"preset": session.preset.name, "peak_flops": peak(b.device)}
+    rows = shared_steps(b)
+    found, P = race(b, aim, rows["search_iteration"]["plain"]["seconds"])
+    if full and aim.get("seconds"):
+        found.update(reference_seconds=aim["seconds"], reference_seconds_extrapolated=False)
+        for row in (v for v in found.values() if isinstance(v, dict) and v.get("speedup")):
+            row["speedup"] = aim["seconds"] / row["with_whitening"]
+            row["speedup_whitening_at_hand"] = aim["seconds"] / row["seconds"]
+    coded = encode(b, aim, P, len(session.data["train"]) if full else encodings)
+    result = {"search_speedup": found["random starts"]["speedup"], "search_warm_speedup": found["encoder"]["speedup"],
+              "refine_speedup": rows["refine_step"]["ours"]["speedup"], "train_step_speedup": rows["train_step"]["ours"]["speedup"],
+              "encode_60000_minutes": coded["minutes_60000"], "extrapolated": not full, **result,
+              "time_to_target": found, "encode": coded, "steps": rows, "ablation_search": ablation(b, max(1, steps // 5)),
+              "batch_sizes": batch_sizes(b, max(1, steps // 5)), "one_image_seconds": one_image(b), "reference_run": {
+                  k: aim[k] for k in ("fingerprint", "images", "iterations")}, "curve": aim["curve"],
+              "images": images, "steps_per_block": steps, "turns": turns, "threads": torch.get_num_threads(), "versions": versions(),
+              "machine": report.machine(), "system": platform.platform(), "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
+              "seconds": time.perf_counter() - began}
+    write_json(Path(folder) / f"{session.preset.name}.json", result)
+    report.write(result, TARGETS, Path(folder))
+    return result
+
+
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default=None)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--full", action="store_true", help="run the reference's 1,000 iterations and encode all training images")
+    parser.add_argument("--steps", type=int, default=50, help="iterations per block")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--images", type=int, default=64)
-    args = parser.parse_args()
-    session = start(args.preset, device=args.device)
-    p, dev, n, block = session.preset, session.device, args.images, 20
-    y, mask = session.data["train"].batch(slice(0, n), dev), session.mask
-    weight, z = weight_map(mask), torch.randn(n, p.z_dim, device=dev)
-    G0, D0 = plain_networks(p, dev)
-    G0.eval()
-    G, D = session.build("generator").eval(), session.build("discriminator")
-
-    def plain_search():
-        zz, v = z, torch.zeros_like(z)
-        for _ in range(block):
-            zz, v = reference.search_step(G0, D0, zz, v, y, weight)
-
-    def plain_refine():
-        h = G0.to_features(z, p.layer)
-        v = torch.zeros_like(h)
-        for _ in range(block):
-            h, v = reference.refine_step(G0, D0, z, h, v, y, mask, p.layer)
-
-    def ours_refine():
-        with torch.no_grad():
-            h = G.to_features(z, p.layer)
-        last(refine(G, D, h, layer=p.layer, steps=block, mode="batch", compose=lambda x: composite(y, x, mask)))
-
-    Gt, Dt = plain_networks(p, dev)
-    opt = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (Gt, Dt)]
-
-    def plain_train():
-        for _ in range(block):
-            reference.train_step(Gt, Dt, *opt, y)
-
-    loop = train.train_gan(session.build("generator"), session.build("discriminator"), session.data["train"],
-                           iterations=10 ** 9, batch_size=n, device=dev)
-    result = {
-        "search_iteration": compare(plain_search, lambda: last(find_latent(G, None, y, mask, z=z, iterations=block)), args.turns),
-        "refine_step": compare(plain_refine, ours_refine, args.turns),
-        "train_step": compare(plain_train, lambda: list(itertools.islice(loop, block)), args.turns),
-    }
-    result.update(preset=p.name, images=n, steps_per_block=block, threads=torch.get_num_threads(), versions=versions(),
-                  precision=session.describe().split(";")[0])
-    path = Path(__file__).resolve().parent / "results" / f"{p.name}.json"
-    write_json(path, result)
-    for name in ("search_iteration", "refine_step", "train_step"):
-        row = result[name]
-        print(f"{name:18s} plain {row['plain_s'] / block * 1e3:8.1f} ms   ours {row['ours_s'] / block * 1e3:8.1f} ms   {row['speedup']:.2f} x")
-    print(f"written to {path.relative_to(path.parents[2])}")
+    args = parser.parse_args(arguments)
+    try:
+        result = measure(start(args.preset, device=args.device), args.steps, args.turns, full=args.full)
+    except (ArtifactError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    print((RESULTS / f"{result['preset']}.md").read_text())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The networks: DCGAN generator and discriminator (Radford et al. 2016), an encoder and a classifier."""
 
+import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .runtime import autocast
 
@@ -18,6 +20,26 @@ def _init(net):
             nn.init.normal_(m.weight, 0, 0.02)
         elif isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
             nn.init.normal_(m.weight, 1, 0.02)
+
+
+def _cast(x, layer):
+    """x in the precision of `layer`'s weights if those were lowered by `for_inference`, else x."""
+    return x.to(layer.weight.dtype) if layer.weight.dtype == torch.bfloat16 else x
+
+
+def cut(x, box):
+    """x[..., top:bottom, left:right] for box = (top, bottom, left, right)."""
+    return x[..., box[0]:box[1], box[2]:box[3]]
+
+
+def put(x, part, box):
+    """x with the box replaced by `part`; gradients reach `part` only (x is known)."""
+    top, bottom, left, right = box
+    if part.shape[-2:] == x.shape[-2:]:
+        return part
+    x = x.detach().clone()
+    x[..., top:bottom, left:right] = part
+    return x
 
 
 def _levels(size):
@@ -56,7 +78,7 @@ class Generator(nn.Module):
         """Activations after `layer`: (N, C_l, 4 * 2^l, 4 * 2^l), float32."""
         self.check_layer(layer)
         with autocast(self, z):
-            h = F.relu(self.norm(self.project(z).view(len(z), -1, 4, 4)))
+            h = F.relu(self.norm(self.project(_cast(z, self.project)).view(len(z), -1, 4, 4)))
             for block in self.blocks[:layer]:
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
@@ -67,12 +89,36 @@ class Generator(nn.Module):
         if layer == self.layers:
             return h.clamp(-1, 1)
         with autocast(self, h):
+            h = _cast(h, self.project)
             for block in self.blocks[layer:]:
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
 
     def forward(self, z):
         return self.to_features(z, self.layers)
+
+    def to_region(self, h, layer, box):
+        """`to_image(h, layer)[..., top:bottom, left:right]` for box = (top, bottom, left, right).
+
+        Computes only what these pixels depend on: from layer 0 for the ring around a centre hole of 32x32 that is 63 %
+        of the work, from layer 2 for the hole itself 31 %. Evaluation mode only: statistics of a part would be others.
+        """
+        self.check_layer(layer)
+        boxes, side = [box], self.size
+        for _ in self.blocks[layer:]:  # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
+            top, bottom, left, right = boxes[0]
+            side //= 2
+            boxes.insert(0, (max((top - 1) // 2, 0), min(bottom // 2 + 1, side), max((left - 1) // 2, 0), min(right // 2 + 1, side)))
+        with autocast(self, h):
+            h = _cast(cut(h, boxes[0]), self.project)
+            for block, have, want in zip(self.blocks[layer:], boxes, boxes[1:]):
+                top, bottom, left, right = (abs(w - 2 * x) for w, x in zip(want, have))  # what the block's output has too much
+                margin, up = min(top, bottom, left, right), block[0]
+                h = F.conv_transpose2d(h, up.weight, up.bias, 2, 1 + margin)
+                h = h[..., top - margin:h.shape[-2] - bottom + margin, left - margin:h.shape[-1] - right + margin]
+                h = block[1:](h)
+        h = h.clamp(-1, 1) if layer == self.layers else h
+        return h if h.dtype == torch.float64 else h.float()
 
 
 class BatchStatNorm(nn.BatchNorm2d):
@@ -118,16 +164,90 @@ class Discriminator(nn.Module):
         (the report's mode: they pull on each other) and "independent" uses the running statistics (an image's
         logit depends on no other image); neither of the two changes a buffer. Without BatchNorm all agree.
         """
+        self.check_mode(mode)
+        with autocast(self, x):
+            return self.judge(_cast(x, self.head), mode)
+
+    def check_mode(self, mode):
+        """Raise ValueError unless `mode` is one of MODES that this network can work in."""
         if mode not in MODES:
             raise ValueError(f"Unknown discriminator mode {mode!r}: use one of {', '.join(MODES)}.")
-        with autocast(self, x):
-            h = x
-            for layer in self.features:
-                if isinstance(layer, BatchStatNorm):
-                    layer.mode = mode
-                h = layer(h)
-            logits = self.head(h.flatten(1))[:, 0]
+        if mode == "batch" and self.norm == "folded":
+            raise ValueError("A discriminator folded for inference has no batch statistics: use for_inference(D, fold=False).")
+
+    def judge(self, h, mode, start=0):
+        """Logits from the input h of layer `start` of `features`."""
+        for layer in self.features[start:]:
+            if isinstance(layer, BatchStatNorm):
+                layer.mode = mode
+            h = layer(h)
+        logits = self.head(h.flatten(1))[:, 0]
         return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def for_inference(net, fold=True):
+    """A frozen copy of a Generator or Discriminator that gives the same numbers up to rounding, faster; `net` is untouched.
+
+    `fold`: running statistics go into the convolutions' weights (not for D in "batch" mode). Under mixed precision
+    the weights are lowered once instead of at every call. Any other module is copied and frozen only.
+    """
+    with torch.no_grad():
+        copied = copy.deepcopy(net).eval().requires_grad_(False)
+        if fold and isinstance(copied, Generator):
+            for block in copied.blocks[:-1]:
+                block[0], block[1] = fuse_conv_bn_eval(block[0], block[1], transpose=True), nn.Identity()
+        elif fold and isinstance(copied, Discriminator) and copied.norm == "batch":
+            layers = list(copied.features)
+            for i, layer in enumerate(layers):
+                if isinstance(layer, BatchStatNorm):
+                    layers[i - 1], layers[i] = fuse_conv_bn_eval(layers[i - 1], layer), None
+            copied.features, copied.norm = nn.Sequential(*(layer for layer in layers if layer is not None)), "folded"
+        if getattr(copied, "amp", None) == torch.bfloat16:
+            for layer in copied.modules():
+                if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                    layer.to(torch.bfloat16)
+            copied.amp = None
+        return copied.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+class Around:
+    """D for images that differ from a known one inside a box only: of the convolutions, what the box cannot reach is kept.
+
+    D: of `for_inference`; known (N, C, H, W); box (top, bottom, left, right). The same logits as D(x, mode) up to rounding. As far as
+    layers work pixel by pixel or by convolution only the part that the box reaches is computed; from the first
+    normalisation that looks further (over the batch or the whole image) on everything is.
+    """
+
+    def __init__(self, D, known, box, mode):
+        D.check_mode(mode)
+        self.D, self.box, self.mode, self.steps = D, box, mode, []
+        h = _cast(known, D.head)
+        with torch.no_grad():
+            for layer in D.features:
+                if not isinstance(layer, (nn.Conv2d, nn.LeakyReLU)) or box == (0, h.shape[2], 0, h.shape[3]):
+                    break
+                inside = box
+                if isinstance(layer, nn.Conv2d):  # output o sees inputs 2 o - 1 to 2 o + 2
+                    top, bottom, left, right = box
+                    n, m = h.shape[2] // 2, h.shape[3] // 2
+                    box = max((top - 1) // 2, 0), min(bottom // 2 + 1, n), max((left - 1) // 2, 0), min(right // 2 + 1, m)
+                    frame = 2 * box[0], 2 * box[1] + 2, 2 * box[2], 2 * box[3] + 2  # of the input padded by 1
+                    around = cut(F.pad(h, (1, 1, 1, 1)), frame).contiguous(memory_format=torch.channels_last)
+                    self.steps.append((layer, around, tuple(i + 1 - frame[k // 2 * 2] for k, i in enumerate(inside))))
+                else:
+                    self.steps.append((layer, None, None))
+                h = layer(h)
+        self.known, self.last_box = h, box
+
+    def __call__(self, x):
+        """Logits (N,) of images x that equal the known ones outside the box."""
+        h = _cast(cut(x, self.box), self.D.head)
+        for layer, around, place in self.steps:
+            if around is None:
+                h = layer(h)
+            else:
+                h = F.conv2d(put(around, h, place), layer.weight, layer.bias, 2)
+        return self.D.judge(put(self.known, h, self.last_box), self.mode, len(self.steps))
 
 
 class Encoder(nn.Module):

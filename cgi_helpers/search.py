@@ -7,60 +7,205 @@ import torch
 from .data import check_images
 from .losses import context_loss, prior_loss
 from .masks import check_mask, weight_map
-from .runtime import frozen
+from .models import for_inference
+from .runtime import draw_z_batch
 
 OPTIMISERS = ("nesterov", "adam")
 
 
+class State(dict):
+    """What a step of the search yields; "fill" (G of the whole image, which the loss does not need) is made when it is read."""
+
+    def __init__(self, fill, entries):
+        super().__init__(entries)
+        self._fill = fill
+
+    def __missing__(self, key):
+        if key != "fill":
+            raise KeyError(key)
+        with torch.no_grad():
+            return self.setdefault(key, self._fill())
+
+
+def check_problem(G, y, mask, z):
+    """Raise ValueError in one sentence unless images y, mask and starts z (N, z_dim) or (N, starts, z_dim) fit G and each other."""
+    check_images(y, G.channels, G.size)
+    check_mask(mask, G.size)
+    if len(z) != len(y) or len(mask) not in (1, len(y)):
+        raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
+                         f"and {len(mask)} masks for {len(y)} images.")
+    if z.ndim not in (2, 3) or z.shape[-1] != G.z_dim:
+        raise ValueError(f"The starts z must have shape ({len(y)}, {G.z_dim}) or ({len(y)}, starts, {G.z_dim}) "
+                         f"but have {tuple(z.shape)}.")
+
+
+def seen_box(weight):
+    """(top, bottom, left, right) of the pixels that count in any image: the smallest box around weight > 0."""
+    rows, columns = (torch.nonzero((weight > 0).any(0)[0].any(dim))[:, 0] for dim in (1, 0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+class Problem:
+    """The context loss and its gradient for rows of images: sees of G only the pixels that the weight W counts."""
+
+    def __init__(self, G, D, y, mask, window, lam, saturating):
+        self.G, self.D, self.lam, self.saturating = G, D, lam, saturating
+        weight = weight_map(mask.to(y), window)
+        self.partly = D is None and hasattr(G, "to_region")  # D looks at the whole image
+        top, bottom, left, right = self.box = seen_box(weight) if self.partly else (0, y.shape[2], 0, y.shape[3])
+        self.y, self.weight = (t[..., top:bottom, left:right].contiguous() for t in (y, weight))
+
+    def render(self, z):
+        """The pixels of G(z) inside the box."""
+        return self.G.to_region(self.G.to_features(z, 0), 0, self.box) if self.partly else self.G(z)
+
+    def __call__(self, z, rows):
+        """(context, prior (n,), gradient of their sum (n, z_dim)) at latents z (n, z_dim) of the images `rows` (LongTensor)."""
+        z = z.detach().requires_grad_()
+        weight = self.weight if len(self.weight) == 1 else self.weight[rows]
+        with torch.enable_grad():
+            x = self.render(z)
+            context = context_loss(x, self.y[rows], weight)
+            prior = torch.zeros_like(context) if self.D is None else prior_loss(self.D(x, "independent"), self.lam, self.saturating)
+            gradient, = torch.autograd.grad((context + prior).sum(), z)
+        return context.detach(), prior.detach(), gradient
+
+
+class Momentum:
+    """Nesterov momentum 0.9, lr times 0.95 every 100 iterations (author)."""
+
+    def __init__(self, z, lr, iterations, whiten):
+        self.velocity, self.lr = torch.zeros_like(z), lr
+
+    def step(self, z, gradient, rows, step):
+        """The new z of `rows`."""
+        before = self.velocity[rows]
+        velocity = 0.9 * before - self.lr * 0.95 ** (step // 100) * gradient
+        self.velocity[rows] = velocity
+        return z - 0.9 * before + 1.9 * velocity
+
+
+class Adam:
+    """Adam, cosine decay of lr to a tenth; with `whiten` in the coordinates u of z = whiten @ u and with shorter memory."""
+
+    def __init__(self, z, lr, iterations, whiten):
+        self.first, self.second, self.lr, self.iterations, self.whiten = torch.zeros_like(z), torch.zeros_like(z), lr, iterations, whiten
+        self.betas = (0.9, 0.999) if whiten is None else (0.8, 0.95)  # a white gradient needs some 15 steps, not hundreds
+
+    def step(self, z, gradient, rows, step):
+        """The new z of `rows`."""
+        gradient = gradient if self.whiten is None else gradient @ self.whiten
+        a, b = self.betas
+        first, second = torch.lerp(gradient, self.first[rows], a), torch.lerp(gradient ** 2, self.second[rows], b)
+        self.first[rows], self.second[rows] = first, second
+        rate = self.lr * (0.55 + 0.45 * math.cos(math.pi * step / self.iterations))
+        move = rate * (first / (1 - a ** (step + 1))) / ((second / (1 - b ** (step + 1))).sqrt() + 1e-8)
+        return z - (move if self.whiten is None else move @ self.whiten.T)
+
+
 def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0.01, lam=1e-4, window=7,
-                saturating=False, clip=None):
+                saturating=False, clip=None, whiten=None, patience=None, least_gain=0.01):
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
-    y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged. `nesterov` is the
-    author's recipe (momentum 0.9, lr times 0.95 every 100 iterations), `adam` has beta = (0.9, 0.999) and a cosine
-    decay of lr to a tenth. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left out, which at
-    the report's lam = 1e-4 changes the loss by less than bfloat16 resolves.
+    y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim): several
+    starts per image, the best is kept. `nesterov` is the author's recipe (momentum 0.9, lr times 0.95 every 100
+    iterations), `adam` has beta = (0.9, 0.999) and a cosine decay of lr to a tenth. `whiten`: matrix of `whitening`, for
+    `adam`. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left out, which at
+    the report's lam = 1e-4 changes the loss by less than bfloat16 resolves, and only the part of G that W sees is computed.
+    `patience`: an image (a start) whose lowest loss fell by less than the share `least_gain` in that many iterations is
+    finished and leaves the batch; its rows stay where they are. None: nobody leaves early.
 
-    Yields (step, state), step = 0 ... iterations: {"z": best so far, "loss", "context", "prior": (N,) at the
-    present iterate, "best": (N,) lowest loss, "fill": G at the present iterate}. G and D are left untouched.
+    Yields (step, state), step = 0 ... iterations, fewer if every image has finished: {"z": best so far, "loss", "context",
+    "prior": (N,) at the present iterate, "best": (N,) lowest loss, "fill": G at the present iterate (made when read),
+    "running": (N,) whether the search of that image goes on}. With several starts all entries are those of the start with
+    the lowest loss so far. G and D are left untouched.
     """
+    check_options(optimiser, iterations, lr, whiten, patience, least_gain)
+    check_problem(G, y, mask, z)
+    n, starts = len(y), z.shape[1] if z.ndim == 3 else 1
+    z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
+    z, image = z.view(n * starts, -1), torch.arange(n, device=y.device).repeat_interleave(starts)
+    G, D = for_inference(G), None if D is None else for_inference(D)
+    problem = Problem(G, D, y, mask, window, lam, saturating)
+    move = (Momentum if optimiser == "nesterov" else Adam)(z, lr, iterations, whiten)
+    best_z, best = z.clone(), z.new_full((len(z),), float("inf"))
+    context, prior, reached, since = torch.zeros_like(best), torch.zeros_like(best), best.clone(), torch.zeros_like(best)
+    running = torch.ones_like(best, dtype=torch.bool)
+    for step in range(iterations + 1):
+        rows = running.nonzero()[:, 0]
+        context[rows], prior[rows], gradient = problem(z[rows], image[rows])
+        loss = context + prior
+        better = running & (loss < best)
+        best, best_z = torch.where(better, loss, best), torch.where(better[:, None], z, best_z)
+        if patience:
+            gained = best < (1 - least_gain) * reached
+            reached, since = torch.where(gained, best, reached), torch.where(gained, step, since)
+            running = running & (step - since < patience)
+        pick = best.view(n, starts).argmin(1) + starts * torch.arange(n, device=best.device)
+        yield step, State(lambda at=z[pick]: G(at), {
+            "z": best_z[pick], "loss": loss[pick], "context": context[pick], "prior": prior[pick], "best": best[pick],
+            "running": running.view(n, starts).any(1)})
+        if step == iterations or not running.any():
+            return
+        rows, gradient = running.nonzero()[:, 0], gradient[running[rows]]
+        new = move.step(z[rows], gradient, rows, step)
+        z = z.index_copy(0, rows, new.clamp(-clip, clip) if clip else new)
+
+
+def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_gain=0.01):
+    """Raise ValueError in one sentence for an option of the search out of range."""
     if optimiser not in OPTIMISERS:
         raise ValueError(f"Unknown optimiser {optimiser!r}: use one of {', '.join(OPTIMISERS)}.")
     if not isinstance(iterations, int) or iterations < 0:
         raise ValueError(f"The number of search iterations must be an integer >= 0 but is {iterations!r}.")
     if not lr > 0:
         raise ValueError(f"The learning rate must be positive but is {lr!r}.")
-    check_images(y, G.channels, G.size)
+    if whiten is not None and optimiser != "adam":
+        raise ValueError(f"Whitening belongs to optimiser 'adam' but the optimiser is {optimiser!r}: use 'adam' or whiten=None.")
+    if patience is not None and (not isinstance(patience, int) or patience < 1):
+        raise ValueError(f"The patience must be a positive number of iterations or None but is {patience!r}.")
+    if not 0 <= least_gain < 1:
+        raise ValueError(f"The least gain must be a share from 0 to below 1 but is {least_gain!r}.")
+
+
+def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(0,)):
+    """The symmetric matrix (z_dim, z_dim) in whose coordinates the gradient of the context loss is white on average.
+
+    A few directions of z move the ring around the hole a thousand times more than most, so that one step size cannot suit
+    all. Measured on G's own samples alone: gradients along `rounds` short steps from one sample towards another's ring;
+    their mean outer product to the power -1/2, largest eigenvalues as they are, small ones raised to 1e-4 of the mean.
+    Costs samples * rounds gradients, once per generator and mask (1, 1, H, W); drawn from `key`. In z's natural units:
+    mean eigenvalue of the covariance = 1.
+    """
     check_mask(mask, G.size)
-    if len(z) != len(y) or len(mask) not in (1, len(y)):
-        raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
-                         f"and {len(mask)} masks for {len(y)} images.")
-    weight = weight_map(mask.to(y), window)
-    z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
-    best_z, best = z.clone(), torch.full((len(z),), float("inf"), dtype=z.dtype, device=z.device)
-    first, second = torch.zeros_like(z), torch.zeros_like(z)
-    for step in range(iterations + 1):
-        with frozen(*[net for net in (G, D) if net is not None]), torch.enable_grad():
-            z.requires_grad_()
-            x = G(z)
-            context = context_loss(x, y, weight)
-            prior = torch.zeros_like(context) if D is None else prior_loss(D(x, "independent"), lam, saturating)
-            loss = context + prior
-            gradient, = torch.autograd.grad(loss.sum(), z)
-        z = z.detach()
-        better = loss.detach() < best
-        best = torch.where(better, loss.detach(), best)
-        best_z = torch.where(better[:, None], z, best_z)
-        yield step, {"z": best_z, "loss": loss.detach(), "context": context.detach(), "prior": prior.detach(),
-                     "best": best, "fill": x.detach()}
-        if step == iterations:
-            return
-        if optimiser == "nesterov":
-            velocity = 0.9 * first - lr * 0.95 ** (step // 100) * gradient
-            z, first = z - 0.9 * first + 1.9 * velocity, velocity
-        else:
-            first, second = torch.lerp(gradient, first, 0.9), torch.lerp(gradient ** 2, second, 0.999)
-            rate = lr * (0.55 + 0.45 * math.cos(math.pi * step / iterations))
-            z = z - rate * (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
-        if clip:
-            z = z.clamp(-clip, clip)
+    parameter = next(G.parameters())
+    there, z = draw_z_batch(2 * samples, G.z_dim, prior, *key, "whitening").to(parameter).split(samples)
+    G = for_inference(G)
+    with torch.no_grad():
+        problem = Problem(G, None, G(there), mask[:1], window, 0, False)
+    rows, covariance = torch.arange(samples, device=z.device), 0
+    for _ in range(rounds):
+        _, _, gradient = problem(z, rows)
+        covariance = covariance + gradient.double().T @ gradient.double()
+        z = z - 1e-3 * gradient
+    values, vectors = torch.linalg.eigh(covariance)
+    return ((vectors * (values / values.mean()).clamp_min(1e-4) ** -0.5) @ vectors.T).to(parameter.dtype)
+
+
+def best_starts(G, y, mask, candidates, *, window=7, batch=256):
+    """For each image the candidate z (K, z_dim) of the lowest context loss: (N, z_dim).
+
+    One forward pass of G per candidate, shared by all images, instead of iterations per image: screening a thousand random
+    starts replaces the first part of a search from one. One mask (1, 1, H, W) for all images.
+    """
+    check_problem(G, y, mask, candidates[:1].expand(len(y), -1))
+    if len(mask) != 1:
+        raise ValueError(f"Screening takes one mask for all images but got {len(mask)}: call it once per mask.")
+    G = for_inference(G)
+    problem = Problem(G, None, y, mask, window, 0, False)
+    seen = problem.weight.expand(-1, y.shape[1], -1, -1)[0] > 0
+    weight = problem.weight.expand_as(problem.y[:1])[0][seen]
+    with torch.no_grad():
+        rings = torch.cat([problem.render(z)[:, seen] for z in candidates.split(batch)])
+        return candidates[torch.cat([torch.cdist(part, rings * weight, p=1).argmin(1)
+                                     for part in (problem.y[:, seen] * weight).split(batch)])]

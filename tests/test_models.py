@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cgi_helpers.models import NORMS, BatchStatNorm, Classifier, Discriminator, Encoder, Generator
+from cgi_helpers.models import NORMS, Around, BatchStatNorm, Classifier, Discriminator, Encoder, Generator, for_inference
 
 from nets import lively
 
@@ -143,6 +143,74 @@ def test_unknown_mode_and_normalisation_are_refused():
         Discriminator(2, size=8)(torch.zeros(1, 1, 8, 8), "eval")
     with pytest.raises(ValueError, match="Unknown normalisation 'layer': use one of batch, group, instance, none"):
         Discriminator(2, size=8, norm="layer")
+
+
+# --- copies for inference, and parts of images
+
+def test_a_copy_for_inference_gives_the_same_numbers_and_leaves_the_network_alone():
+    G, D, z, x = lively(Generator(5, 4, size=32)).train(), lively(Discriminator(4, size=32)).train(), rand(3, 5), rand(3, 1, 32, 32)
+    before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (G, D)]
+    fast_G, fast_D, whole_D = for_inference(G), for_inference(D), for_inference(D, fold=False)
+    for net in (fast_G, fast_D, whole_D):
+        assert not any(m.training for m in net.modules()) and not any(p.requires_grad for p in net.parameters())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in [*fast_G.blocks.modules(), *fast_D.modules()])
+    assert all(torch.equal(v, old[k]) for net, old in zip((G, D), before) for k, v in net.state_dict().items())
+    assert G.training and D.training and all(p.requires_grad for net in (G, D) for p in net.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(whole_D(x, "batch"), D(x, "batch"), rtol=0, atol=1e-12)
+        G.eval(), D.eval()
+        for layer in range(G.layers + 1):
+            torch.testing.assert_close(fast_G.to_features(z, layer), G.to_features(z, layer), rtol=0, atol=1e-12)
+            torch.testing.assert_close(fast_G.to_image(G.to_features(z, layer), layer), G(z), rtol=0, atol=1e-12)
+        torch.testing.assert_close(fast_D(x), D(x), rtol=0, atol=1e-12)
+        G.float(), D.float()
+        torch.testing.assert_close(for_inference(G)(z.float()), G(z.float()), rtol=0, atol=1e-4)
+        torch.testing.assert_close(for_inference(D)(x.float()), D(x.float()), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="folded for inference has no batch statistics"):
+        fast_D(x, "batch")
+
+
+def test_lowered_weights_agree_with_autocast():
+    """bfloat16 resolves 4e-3; the copy's weights are lowered once and its results stay float32."""
+    G, D = lively(Generator(5, 4, size=32)).float(), lively(Discriminator(4, size=32)).float()
+    z, x = rand(3, 5).float(), rand(3, 1, 32, 32).float()
+    G.amp = D.amp = torch.bfloat16
+    fast_G, fast_D, whole_D = for_inference(G), for_inference(D), for_inference(D, fold=False)
+    assert fast_G.blocks[0][0].weight.dtype == fast_D.head.weight.dtype == torch.bfloat16 and fast_G.amp is None
+    assert G.blocks[0][0].weight.dtype == torch.float32 and G.amp is torch.bfloat16
+    with torch.no_grad():
+        for a, b in ((fast_G(z), G(z)), (fast_D(x), D(x)), (whole_D(x, "batch"), D(x, "batch")),
+                     (fast_G.to_image(fast_G.to_features(z, 1), 1), G(z)),
+                     (fast_G.to_region(fast_G.to_features(z, 0), 0, (9, 20, 3, 30)), G(z)[..., 9:20, 3:30])):
+            assert a.dtype == torch.float32
+            torch.testing.assert_close(a, b, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("box", [(13, 51, 13, 51), (0, 64, 0, 64), (0, 5, 60, 64), (63, 64, 0, 1), (7, 30, 1, 64)])
+def test_a_region_is_cut_from_the_image_and_so_is_its_gradient(box):
+    top, bottom, left, right = box
+    for G in (lively(Generator(5, 2)), for_inference(lively(Generator(5, 2)))):
+        for layer in range(G.layers + 1):
+            h = G.to_features(rand(2, 5), layer).detach().requires_grad_()
+            part, whole = G.to_region(h, layer, box), G.to_image(h, layer)[..., top:bottom, left:right]
+            torch.testing.assert_close(part, whole, rtol=0, atol=1e-12)
+            for a, b in zip(*(torch.autograd.grad(x.square().sum(), h) for x in (part, whole)), strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["independent", "batch"])
+@pytest.mark.parametrize("box", [(16, 48, 16, 48), (0, 64, 32, 64), (0, 3, 61, 64), (0, 64, 0, 64), (30, 31, 5, 60)])
+def test_d_around_a_box_equals_d(box, mode):
+    top, bottom, left, right = box
+    D = for_inference(lively(Discriminator(2)), fold=mode != "batch")
+    known = rand(3, 1, 64, 64)
+    x = known.clone()
+    x[..., top:bottom, left:right] = rand(3, 1, bottom - top, right - left, seed=1)
+    x.requires_grad_()
+    part, whole = Around(D, known, box, mode)(x), D(x, mode)
+    torch.testing.assert_close(part, whole, rtol=0, atol=1e-12)
+    a, b = (torch.autograd.grad(logits.square().sum(), x)[0][..., top:bottom, left:right] for logits in (part, whole))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
 
 
 # --- encoder and classifier

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cgi_helpers.masks import block_mask, center_mask, composite
+from cgi_helpers.masks import block_mask, center_mask, composite, half_mask
 from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers.refine import check_options, identity, refine, refine_all
+from cgi_helpers.refine import Overlay, check_options, identity, refine, refine_all
 from cgi_helpers.runtime import generator, last
 
 from nets import lively
@@ -138,10 +138,12 @@ def test_no_step_is_the_identity(stop, layer):
     G, D = nets()
     h, y = features(G, latents(3), layer), images(3)
     (step, state), = refine(G, D, h, layer=layer, steps=0, stop=stop)
-    assert step == 0 and torch.equal(state["features"], h) and torch.equal(state["images"], G(latents(3)))
-    assert torch.equal(state["logits"], D(G(latents(3)), "independent")) and state["steps"].tolist() == [0, 0, 0]
+    assert step == 0 and torch.equal(state["features"], h)
+    torch.testing.assert_close(state["images"], G(latents(3)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(state["logits"], D(G(latents(3)), "independent"), rtol=0, atol=1e-12)
+    assert state["steps"].tolist() == [0, 0, 0]
     inpainted, _ = refine_all(G, D, latents(3), layer=layer, steps=0, compose=lambda x, rows: composite(y[rows], x, center_mask(SIZE)))
-    assert torch.equal(inpainted, composite(y, G(latents(3)), center_mask(SIZE)))
+    torch.testing.assert_close(inpainted, composite(y, G(latents(3)), center_mask(SIZE)), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["independent", "batch"])
@@ -277,6 +279,69 @@ def test_micro_batches_draw_their_own_probabilistic_stops():
     a, _ = refine_all(G, D, twins, batch_size=4, **options)
     assert not torch.equal(a[:4], a[4:]) and torch.equal(a, refine_all(G, D, twins, batch_size=4, **options)[0])
     assert not torch.equal(a, refine_all(G, D, twins, batch_size=4, key=(1,), **options)[0])
+
+
+# --- the overlay that refine knows
+
+@pytest.mark.parametrize("mode", ["independent", "batch"])
+@pytest.mark.parametrize("size, masks", [(16, "center"), (64, "center"), (64, "each its own"), (32, "half")])
+def test_an_overlay_gives_what_the_whole_networks_give(mode, size, masks):
+    """The same path as with a function that hides where the hole is; every layer, also holes at the border."""
+    G, D = nets(size)
+    y = images(3, size)
+    mask = {"center": lambda: center_mask(size), "half": lambda: half_mask(size),
+            "each its own": lambda: torch.cat([block_mask(size, generator(i)) for i in range(3)])}[masks]().double()
+    for layer in range(G.layers + 1):
+        h, options = features(G, latents(3), layer), dict(layer=layer, steps=6, step_size=0.2, mode=mode)
+        for (_, a), (_, b) in zip(refine(G, D, h, compose=Overlay(y, mask), **options),
+                                  refine(G, D, h, compose=lambda x: composite(y, x, mask), **options), strict=True):
+            for key in ("images", "features", "logits", "path"):
+                torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-8)
+    assert (b["features"] - h).abs().max() > 1e-4
+
+
+def test_an_overlay_computes_the_holes_part_only():
+    """Far from the hole G's activations may hold anything: nothing of them is read, and nothing of them moves."""
+    G, D = nets(64)
+    y, mask = images(2, 64), center_mask(64)
+    h = features(G, latents(2), 2)  # 16x16: the hole's pixels 16 to 47 depend on 3 to 12
+    spoilt = h.clone()
+    spoilt[..., :2, :] = spoilt[..., 14:, :] = 1e30
+    options = dict(layer=2, steps=3, step_size=0.2, compose=Overlay(y, mask))
+    a, b = (last(refine(G, D, start, **options)) for start in (h, spoilt))
+    assert torch.equal(a["images"], b["images"]) and torch.equal(b["features"][..., :2, :], spoilt[..., :2, :])
+
+
+def test_an_overlay_of_all_images_serves_micro_batches():
+    G, D = nets()
+    z, y, masks = latents(7), images(7), torch.cat([block_mask(SIZE, generator(i)) for i in range(7)]).double()
+    options = dict(layer=1, steps=4, step_size=0.2, mode="batch", batch_size=3)
+    a, _ = refine_all(G, D, z, compose=Overlay(y, masks), **options)
+    b, _ = refine_all(G, D, z, compose=lambda x, rows: composite(y[rows], x, masks[rows]), **options)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["group", "instance", "none"])
+def test_an_overlay_suits_every_normalisation(norm):
+    G, D = nets(32)[0], lively(Discriminator(16, size=32, norm=norm), 1)
+    y, mask, h = images(2, 32), center_mask(32), features(nets(32)[0], latents(2), 1)
+    a, b = (last(refine(G, D, h, layer=1, steps=3, compose=c)) for c in (Overlay(y, mask), lambda x: composite(y, x, mask)))
+    torch.testing.assert_close(a["images"], b["images"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(a["path"], b["path"], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("y, mask, message", [
+    (images(3), center_mask(SIZE), "3 images and 1 masks for 2 activations"),
+    (images(2), center_mask(SIZE).expand(3, -1, -1, -1), "2 images and 3 masks for 2 activations"),
+    (images(2, size=64), center_mask(64), r"shape \(N, 1, 16, 16\)"),
+    (images(2), center_mask(64), "A mask must have shape"),
+    (images(2) * 255, center_mask(SIZE), r"must lie in \[-1, 1\]"),
+])
+def test_an_overlay_that_does_not_fit_is_one_sentence(y, mask, message):
+    G, D = nets()
+    with pytest.raises(ValueError, match=message) as error:
+        next(refine(G, D, features(G, latents(2), 1), layer=1, compose=Overlay(y, mask)))
+    assert "\n" not in str(error.value)
 
 
 # --- G and D are only looked at

@@ -1,0 +1,139 @@
+"""The benchmark at a size that measures nothing: its keys, ratios, and that a foreign reference run is never used."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgi_helpers import stages
+from cgi_helpers.masks import composite, weight_map
+from cgi_helpers.presets import get_preset
+from cgi_helpers.session import Session
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("run", "target", "reference", "report", "scale"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import run
+    yield run
+    for name in ("run", "target", "reference", "report", "scale"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def session(root):
+    """Networks that have seen a few batches, stored in a folder of this test."""
+    s = Session(get_preset("smoke", iterations=3, encoder_iterations=3, report_iterations=6, test_images=8), progress=False)
+    stages.train_gan(s)
+    stages.train_encoder(s)
+    return s
+
+
+def committed():
+    return {p: p.read_bytes() for p in (BENCHMARKS / "results").iterdir()}
+
+
+def test_all_keys_and_ratios_without_touching_committed_results(bench, session, tmp_path):
+    before = committed()
+    bench.measure(session, steps=1, turns=1, images=4, encodings=6, folder=tmp_path / "out")
+    r = json.loads((tmp_path / "out" / "smoke.json").read_text())
+    assert {"search_speedup", "search_warm_speedup", "refine_speedup", "train_step_speedup", "encode_60000_minutes", "machine",
+            "versions", "threads", "precision"} <= set(r)
+    assert r["extrapolated"] is True and r["encode"]["extrapolated"] is True and r["encode"]["images"] == 6
+    for ways in r["steps"].values():
+        assert ways["plain"]["speedup"] == 1 and all(w["seconds"] > 0 for w in ways.values())
+        assert ways["ours"]["speedup"] == pytest.approx(ways["plain"]["seconds"] / ways["ours"]["seconds"])
+        assert 0 < ways["ours"]["flop"] < ways["plain"]["flop"]
+    assert r["refine_speedup"] == r["steps"]["refine_step"]["ours"]["speedup"]
+    assert r["encode_60000_minutes"] == pytest.approx(r["encode"]["seconds"] / 6 * 1000)
+    table = (tmp_path / "out" / "smoke.md").read_text()
+    assert all(name in table for name in ("refine_speedup", "BatchNorm folded", "share of float32 peak"))
+    assert (tmp_path / "out" / "smoke.png").stat().st_size > 1000 and committed() == before
+
+
+def test_operations_are_counted_from_shapes(bench, session):
+    """One search iteration of the reference: forward, input and weight gradients of every convolution, by hand."""
+    b = bench.Bench(session, 1, 1, images=2)
+    levels = [(p.shape[0] * p.shape[1] * 16, side) for p, side in
+              [*((block[0].weight, s) for block, s in zip(b.G0.blocks, (4, 8, 16, 32))),
+               *((c.weight, s) for c, s in zip([m for m in b.D0.features if hasattr(m, "stride")], (32, 16, 8, 4)))]]
+    convolutions = sum(2 * 2 * n * side ** 2 for n, side in levels)
+    linear = 2 * 2 * (b.G0.project.weight.numel() + b.D0.head.weight.numel())
+    assert bench.flops(b, b.plain_search) == pytest.approx(3 * (convolutions + linear), rel=0.01)
+
+
+def test_a_reference_run_is_made_once_and_a_foreign_one_never_used(bench, session, tmp_path, capsys):
+    import target
+    made = target.load(session, tmp_path)
+    path = tmp_path / "smoke_reference.json"
+    assert made["images"] == 8 and made["iterations"] == 6 and len(made["context"]) == len(made["psnr"]) == 8 and made["seconds"] > 0
+    stamp = path.read_bytes()
+    again = target.load(session, tmp_path)
+    assert "seconds" not in again and again["context"] == made["context"] and path.read_bytes() == stamp
+    path.write_text(path.read_text().replace(made["fingerprint"], "0" * 16).replace(f"{made['context'][0]}", "0.001"))
+    capsys.readouterr()
+    assert target.load(session, tmp_path)["context"] == made["context"] and path.read_bytes() == stamp
+    assert "belongs to other weights" in capsys.readouterr().out
+    for change in (dict(report_iterations=5), dict(test_images=7)):
+        other = Session(get_preset("smoke", iterations=3, encoder_iterations=3, **{**dict(report_iterations=6, test_images=8), **change}))
+        assert target.load(other, tmp_path)["fingerprint"] != made["fingerprint"]
+
+
+def test_the_committed_reference_run_fits_its_recipe(bench):
+    import reference
+    stored = json.loads((BENCHMARKS / "results" / "laptop_reference.json").read_text())
+    assert stored["recipe"] == reference.RECIPE and stored["iterations"] == 1000 and len(stored["context"]) == stored["images"] == 256
+    assert stored["mean_context"] == pytest.approx(sum(stored["context"]) / 256) == pytest.approx(stored["curve"][-1][1], abs=1e-3)
+
+
+def test_parameter_gradients_change_no_number_of_the_reference(bench, session):
+    import reference
+    import target
+    y, z = session.data["test"].batch(slice(0, 3)), target.starts(session, 3)
+    ends = []
+    for flag in (True, False):
+        G, D = (net.requires_grad_(flag) for net in target.plain_networks(session))
+        ends.append([c for c in reference.search(G, D, y, weight_map(session.mask), z, 4)][-1])
+    assert torch.equal(ends[0][0], ends[1][0]) and torch.equal(ends[0][1], ends[1][1])
+
+
+def test_the_reference_is_the_packages_recipe(bench, session):
+    """Our loops and the reference's, written apart, walk the same path."""
+    import reference
+    import target
+    from cgi_helpers.refine import Overlay, refine
+    from cgi_helpers.search import find_latent
+    y, z = session.data["test"].batch(slice(0, 3)).double(), target.starts(session, 3).double()
+    G, D = (net.double() for net in target.plain_networks(session))
+    mask = session.mask.double()
+    ours = [s for _, s in find_latent(G, D, y, mask, z=z.clamp(-1, 1), iterations=5, clip=1.0)]
+    plain = list(reference.search(G, D, y, weight_map(mask), z.clamp(-1, 1), 5))
+    torch.testing.assert_close(ours[-1]["z"], plain[-1][0], rtol=0, atol=1e-9)
+    h = G.to_features(z, 2).detach()
+    moved, velocity = h, torch.zeros_like(h)
+    for _ in range(3):
+        moved, velocity = reference.refine_step(G, D, z, moved, velocity, y, mask, 2)
+    *_, (_, state) = refine(G, D, h, layer=2, steps=3, step_size=0.1, compose=Overlay(y, mask), stop="median", threshold=float("inf"))
+    torch.testing.assert_close(state["features"], moved, rtol=0, atol=1e-9)
+    torch.testing.assert_close(state["images"], composite(y, G.to_image(moved, 2), mask), rtol=0, atol=1e-9)
+
+
+def test_a_missing_network_is_one_sentence(bench, root, capsys):
+    with pytest.raises(SystemExit, match="Error: Artifact 'generator' of preset 'smoke' does not exist yet"):
+        bench.main(["--preset", "smoke"])
+
+
+def test_scale_measures_every_point_in_a_process_of_its_own(bench, tmp_path):
+    import scale
+    before = committed()
+    r = scale.measure(counts=(1, 3), sizes=(16, 32), widths=(4, 8), iterations=2, folder=tmp_path)
+    assert [p["images"] for p in r["images"]] == [1, 3] and [p["size"] for p in r["size"]] == [16, 32] and [p["width"] for p in r["width"]] == [4, 8]
+    assert all(p["seconds"] > 0 and p["peak_mib"] > 10 for key in ("images", "size", "width") for p in r[key])
+    assert json.loads((tmp_path / "scale.json").read_text()) == r and (tmp_path / "scale.png").stat().st_size > 1000 and committed() == before
