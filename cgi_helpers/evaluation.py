@@ -6,7 +6,7 @@ import torch
 
 from . import metrics
 from .masks import composite
-from .refine import refine_all
+from .refine import Overlay, refine_all
 from .runtime import draw_z, last
 from .search import find_latent
 from .session import Checkpoint, done, save
@@ -46,7 +46,7 @@ def collaborate(session, G, D, z, y, mode, steps=None):
     p = session.preset
     images, _ = refine_all(G, D, z, layer=p.layer, steps=p.refine_steps if steps is None else steps, mode=mode,
                            step_size=p.step_size if mode == "batch" else p.step_size_independent, batch_size=p.micro_batch,
-                           compose=lambda x, rows: composite(y[rows], x, session.mask), key=(session.seed, "refine"))
+                           compose=Overlay(y, session.mask), key=(session.seed, "refine"))
     return images
 
 

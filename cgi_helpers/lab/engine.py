@@ -11,7 +11,7 @@ import torch
 from ..losses import generator_loss
 from ..masks import composite
 from ..metrics import psnr
-from ..refine import refine
+from ..refine import Overlay, refine
 from ..runtime import draw_z, frozen
 from ..search import find_latent
 from . import recipe as recipes
@@ -179,7 +179,7 @@ class Engine:
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
         return refine(G, D, h, layer=recipe.layer, steps=recipe.steps if steps is None else steps, step_size=recipe.step_size,
-                      compose=lambda x: composite(y, x, mask), mode="independent", stop=recipe.stop,
+                      compose=Overlay(y, mask), mode="independent", stop=recipe.stop,
                       threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0, key=(recipe.seed, "lab"))
 
     def _refine(self, run, cancel):
