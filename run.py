@@ -194,7 +194,7 @@ def figures(arguments):
             if code:
                 return code
     return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh,
-                f"preset={preset}", f"seed={args.seed}", f"device={args.device}")
+                f"preset={preset}", f"seed={args.seed}", f"device={args.device}", CGI_SYNC="1")
 
 
 def test(arguments):
@@ -202,7 +202,8 @@ def test(arguments):
     python = ensure_venv()
     with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
         def pytest(folder, *more):
-            return call(python, "-m", "pytest", *more, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)))
+            return call(python, "-m", "pytest", *more, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)),
+                        CGI_SYNC=str(int(folder == "notebooks")))
         package = pytest("tests", *arguments)
         cells = pytest("notebooks", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}",
                        *notebooks())

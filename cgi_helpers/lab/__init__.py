@@ -1,5 +1,6 @@
 """Widgets. Nothing outside this folder imports ipywidgets."""
 
 from .explore import explore
+from .page import LiveLab
 
-__all__ = ["explore"]
+__all__ = ["LiveLab", "explore"]

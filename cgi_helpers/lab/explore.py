@@ -7,6 +7,7 @@ import os
 
 import ipywidgets as widgets
 
+from .logslider import LogSlider
 from .worker import Worker
 
 
@@ -22,9 +23,7 @@ def _control(name, choice, default, hint):
     if isinstance(default, int):
         return widgets.IntSlider(value=default, min=low, max=high, **common)
     if low > 0 and high / low >= 50:
-        import math
-        return widgets.FloatLogSlider(value=default, min=math.log10(low), max=math.log10(high), step=0.1,
-                                      readout_format=".2g", **common)
+        return LogSlider(default, low, high, description=common["description"], tooltip=hint, width="420px", label="130px")
     return widgets.FloatSlider(value=default, min=low, max=high, step=(high - low) / 50, readout_format=".3g", **common)
 
 

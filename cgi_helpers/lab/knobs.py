@@ -5,9 +5,10 @@ import math
 import ipywidgets as widgets
 
 from ..refine import STOPS
+from .logslider import LogSlider
 from .recipe import MOST, SEARCHES
 
-WIDTH, LABEL = "372px", "132px"
+WIDTH, LABEL = "360px", "128px"
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
 
 
@@ -21,9 +22,8 @@ def whole(label, hint, low, high, value, step=1):
 
 
 def logarithmic(label, hint, low, high, value):
-    """Slider of positive numbers over decades, its number can be typed; a step is a tenth of a decade."""
-    return widgets.FloatLogSlider(value=value, min=math.log10(low), max=math.log10(high), step=0.1, readout_format=".2g",
-                                  **_common(label, hint))
+    """Slider of positive numbers over decades, its number can be typed."""
+    return LogSlider(value, low, high, description=label, tooltip=hint, width=WIDTH, label=LABEL)
 
 
 def choice(label, hint, options, value):
@@ -63,9 +63,9 @@ def make_knobs(session, recipe):
 def lambda_marks(slider):
     """Two buttons under the lambda slider that mark, and set, the report's value and Yeh's."""
     def button(text, value, hint):
-        b = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width="auto", height="26px"))
+        b = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width="auto", height="26px", flex="0 0 auto"))
         b.on_click(lambda _: setattr(slider, "value", value))
         return b
-    marks = [button(f"report: {REPORT_LAM:g}", REPORT_LAM, "Set lambda to the report's value."),
-             button(f"Yeh et al.: {YEH_LAM:g}", YEH_LAM, "Set lambda to the value of Yeh et al. (2017).")]
+    marks = [button(f"{REPORT_LAM:g} report", REPORT_LAM, "Set lambda to the report's value."),
+             button(f"{YEH_LAM:g} Yeh", YEH_LAM, "Set lambda to the value of Yeh et al. (2017).")]
     return widgets.HBox(marks, layout=widgets.Layout(padding=f"0 0 0 {LABEL}"))

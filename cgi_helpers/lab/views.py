@@ -71,7 +71,7 @@ def run_view(run, index):
     d = "" if math.isnan(frame.logit) else f"D says {probability(frame.logit)} real"
     pictures = [picture("input", masked(y, mask), "the hole is blue"),
                 picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
-                picture("change by refinement" if refining else "change by the search", heat(change, CHANGE), d, change_scale()),
+                picture("change", heat(change, CHANGE), d, change_scale()),
                 picture("original", y, "")]
     search, steps = run.frames[:run.searched], run.frames[run.searched:]
     here = (index, None) if not refining else (None, index - run.searched)
@@ -98,9 +98,9 @@ def number(v):
     return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
 
 
-def chart(title, xlabel, values, marker=None, most=1, width=236, height=118):
+def chart(title, xlabel, values, marker=None, most=1, width=172, height=96):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
-    left, right, top, bottom = 8, 8, 24, 22
+    left, right, top, bottom = 2, 2, 20, 18
     finite = [v for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     span = (high - low) or 1.0
@@ -109,20 +109,20 @@ def chart(title, xlabel, values, marker=None, most=1, width=236, height=118):
         return (left + (width - left - right) * i / max(1, most), top + (height - top - bottom) * (1 - (v - low) / span))
 
     points = " ".join("{:.1f},{:.1f}".format(*at(i, v)) for i, v in enumerate(values) if math.isfinite(v))
-    parts = [f'<text x="{left}" y="15" class="name">{html.escape(title)}</text>',
+    parts = [f'<text x="{left}" y="14" class="name">{html.escape(title)}</text>',
              f'<rect x="{left}" y="{top}" width="{width - left - right}" height="{height - top - bottom}" class="frame"/>',
              f'<polyline points="{points}" class="curve"/>',
-             f'<text x="{left}" y="{height - 6}" class="small">0</text>',
-             f'<text x="{width / 2:.0f}" y="{height - 6}" class="small middle">{html.escape(xlabel)}</text>',
-             f'<text x="{width - right}" y="{height - 6}" class="small end">{most}</text>']
+             f'<text x="{left}" y="{height - 4}" class="small">0</text>',
+             f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
+             f'<text x="{width - right}" y="{height - 4}" class="small end">{most}</text>']
     if finite:
         parts += [f'<text x="{width - right - 4}" y="{top + 13}" class="small end">max {number(high)}</text>',
-                  f'<text x="{width - right - 4}" y="{height - bottom - 5}" class="small end">min {number(low)}</text>']
+                  f'<text x="{width - right - 4}" y="{height - bottom - 4}" class="small end">min {number(low)}</text>']
     if marker is not None and marker < len(values) and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
         parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',
                   f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot"/>',
-                  f'<text x="{width - right}" y="15" class="name end">{number(values[marker])}</text>']
+                  f'<text x="{width - right}" y="14" class="name end">{number(values[marker])}</text>']
     label = f"{title} over {xlabel}" + (f", now {number(values[marker])}" if marker is not None and marker < len(values) else "")
     return (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">'
             + "".join(parts) + "</svg>")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 import cgi_helpers  # noqa: E402
 from cgi_helpers.lab import explore  # noqa: E402
+from cgi_helpers.lab.logslider import LogSlider  # noqa: E402
 from cgi_helpers.lab.worker import Worker  # noqa: E402
 
 PNG = b"\x89PNG\r\n"
@@ -98,11 +99,12 @@ def test_defaults_of_the_function_are_the_defaults_of_the_controls():
     calls = []
     explorer = explore(drawing(calls), synchronous=True, hints={"lam": "weight of the prior"}, **CONTROLS)
     kinds = {n: type(c) for n, c in explorer.controls.items()}
-    assert kinds == {"lam": widgets.FloatLogSlider, "layer": widgets.IntSlider, "mask": widgets.Dropdown, "rate": widgets.FloatSlider}
+    assert kinds == {"lam": LogSlider, "layer": widgets.IntSlider, "mask": widgets.Dropdown, "rate": widgets.FloatSlider}
     assert explorer.values() == {"lam": pytest.approx(0.01), "layer": 2, "mask": "center", "rate": 0.5}
     assert (explorer.controls["layer"].min, explorer.controls["layer"].max) == (0, 4)
-    assert (explorer.controls["lam"].min, explorer.controls["lam"].max) == (-4, 0)
-    assert explorer.controls["lam"].tooltip == "weight of the prior"
+    notches = [v for _, v in explorer.controls["lam"].slider.options]
+    assert (notches[0], notches[-1], len(notches)) == (1e-4, 1.0, 41)
+    assert explorer.controls["lam"].slider.tooltip == explorer.controls["lam"].number.tooltip == "weight of the prior"
     assert list(explorer.children) == [*explorer.controls.values(), explorer.status, explorer.picture]
     assert calls == [] and explorer.frames == 0 and explorer.picture.value == b""  # nothing before one is moved
 

@@ -35,7 +35,7 @@ def test_the_last_screen_shows_the_refined_picture_its_input_and_its_change(run)
     blue = np.array([int(HOLE[i:i + 2], 16) for i in (1, 3, 5)])
     assert (got["input"][:, hole] == blue[:, None]).all() and np.array_equal(got["input"][:, ~hole], np.repeat(to_bytes(run.y[0])[:, ~hole], 3, 0))
     change = np.abs(to_bytes(run.refined[0]).astype(int) - to_bytes(run.semantic[0])).max(0) / 127.5
-    assert np.array_equal(got["change by refinement"], views.heat(change, views.CHANGE)) and change.max() > 0
+    assert np.array_equal(got["change"], views.heat(change, views.CHANGE)) and change.max() > 0
 
 
 def test_a_screen_of_the_search_shows_its_iterate(run):

@@ -144,9 +144,9 @@ def test_notebook_keeps_the_template(path):
     assert problems(read(path)) == []
 
 
-def test_there_are_six_and_nothing_is_repeated_between_them():
+def test_there_are_seven_and_nothing_is_repeated_between_them():
     named = {path.stem: read(path) for path in notebooks()}
-    assert [name[:2] for name in named] == ["01", "02", "03", "04", "05", "06"]
+    assert [name[:2] for name in named] == ["00", "01", "02", "03", "04", "05", "06"]
     assert repetitions(named) == []
 
 
