@@ -31,7 +31,7 @@ class Painter(anywidget.AnyWidget):
     message = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, size=64, **options):
-        self.past = []
+        self.past, self.good = [], "0" * size * size   # while a message is applied, the trait already holds the new text
         super().__init__(size=size, hole="0" * size * size, **options)
         self.observe(self._remember, names="hole")
         self.on_msg(self._receive)
@@ -40,8 +40,8 @@ class Painter(anywidget.AnyWidget):
     def _check_hole(self, proposal):
         if len(proposal.value) != self.size ** 2 or set(proposal.value) - {"0", "1"}:
             self.message = "The browser sent a drawing that does not fit this image: draw again."
-            return self.hole
-        self.message = ""
+            return self.good
+        self.message, self.good = "", proposal.value
         return proposal.value
 
     def _remember(self, change):
