@@ -1,0 +1,190 @@
+"""The live lab in a real JupyterLab: shipped weights, real mouse, keyboard, files; the page must show what the package computes.
+
+The images are the bundled sample's, so that no data set is needed.
+"""
+
+import io
+import os
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgi_helpers import data
+from cgi_helpers.artifacts import ROOT
+from cgi_helpers.lab import LiveLab, views
+from cgi_helpers.lab.recipe import default_recipe, to_bytes
+from cgi_helpers.masks import center_mask
+from cgi_helpers.plots import HOLE
+from cgi_helpers.session import start
+
+CELLS = ["from cgi_helpers import data, stages\nfrom cgi_helpers.lab import LiveLab",
+         "session = stages.start('laptop', device='cpu')\nsession.data = data.load('fashion_mnist_sample')",
+         "lab = LiveLab(session)\nlab"]
+BLUE = [int(HOLE[i:i + 2], 16) for i in (1, 3, 5)]
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+class Page:
+    """What a person sees and does on the live lab."""
+
+    def __init__(self, page, until):
+        self.page, self.until, self.lab = page, until, page.locator(".cgi-lab").first
+        self.lab.wait_for(timeout=90_000)
+
+    def status(self):
+        return self.lab.locator('[role="status"]').first.inner_text()
+
+    def says(self, text):
+        return self.until(self.status, lambda now: text in now)
+
+    def pixels(self, title):
+        """The picture under a title, as the browser has it."""
+        figure = self.lab.locator("figure:visible", has=self.page.get_by_text(title, exact=True)).first
+        return views.pixels_of(figure.locator("img").get_attribute("src"))
+
+    def becomes(self, title, accept):
+        return self.until(lambda: self.pixels(title) if self.shows(title) else None, lambda x: x is not None and accept(x))
+
+    def shows(self, title):
+        return self.lab.locator("figcaption:visible", has_text=title).count() > 0
+
+    def button(self, name):
+        self.lab.locator("button:visible", has_text=re.compile(f"^\\s*{name}$")).first.click()  # an icon may stand before it
+
+    def knob(self, name):
+        """The row of a slider, by its label."""
+        return self.lab.locator(".widget-inline-hbox:visible", has=self.page.get_by_text(name, exact=True)).first
+
+    def type_number(self, name, value):
+        field = self.knob(name).locator(".widget-readout")
+        field.click()
+        field.fill(str(value))
+        field.press("Enter")
+
+    def drag(self, *points):
+        """Draw on the canvas with the mouse through points in pixels of the image."""
+        self.lab.locator("canvas").scroll_into_view_if_needed()
+        box = self.lab.locator("canvas").bounding_box()
+        for i, (x, y) in enumerate(points):
+            self.page.mouse.move(box["x"] + x / 64 * box["width"], box["y"] + y / 64 * box["height"], steps=4)
+            if i == 0:
+                self.page.mouse.down()
+        self.page.mouse.up()
+
+    def choose(self, name, file, content):
+        with self.page.expect_file_chooser() as chooser:
+            self.lab.get_by_role("button", name=name, exact=True).click()
+        chooser.value.set_files({"name": file, "mimeType": "application/octet-stream", "buffer": content})
+
+    def hole(self):
+        """(64, 64) bool: what the `input` picture shows as missing."""
+        return (self.pixels("input").transpose(1, 2, 0) == BLUE).all(-1)
+
+    def picture(self, name):
+        if os.environ.get("CGI_SCREENSHOTS"):
+            self.page.screenshot(path=f"{os.environ['CGI_SCREENSHOTS']}/{name}.png")
+
+
+@pytest.fixture
+def direct(monkeypatch):
+    """`direct(recipe changes)`: the refined bytes computed here, without a page."""
+    monkeypatch.delenv("CGI_ROOT")
+    session = start("laptop", device="cpu", progress=False)
+    session.data = data.load("fashion_mnist_sample")
+    engine = LiveLab(session, start=False).engine
+    return lambda **changes: to_bytes(engine.run(replace(default_recipe(session), **changes)).refined[0])
+
+
+def close(a, b):
+    """Equal but for the last grey level, in which another number of threads may round differently."""
+    return a.shape == b.shape and np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pretrained").symlink_to(ROOT / "data" / "pretrained")
+    page = Page(open_lab(CELLS), until)
+
+    # it starts by itself and ends with the pixels that the package computes
+    page.says("Done")
+    assert close(page.pixels("refined"), direct())
+    assert np.array_equal(page.hole(), center_mask(64)[0, 0].numpy() == 0)
+    page.picture("inpaint")
+
+    # a slider by keyboard, and a number typed
+    handle = page.knob("refinement steps").locator(".noUi-handle")
+    handle.focus()
+    page.page.keyboard.press("ArrowRight")
+    page.becomes("refined", lambda x: close(x, direct(steps=21)))
+    page.type_number("refinement steps", 20)
+    page.becomes("refined", lambda x: close(x, direct()))
+
+    # step through the run
+    page.says("Done")
+    until(lambda: page.lab.locator(".widget-play button").first.is_enabled(), bool)
+    page.knob("frame").locator(".noUi-handle").focus()
+    page.page.keyboard.press("Home")
+    page.becomes("filled by the search", lambda x: not close(x, direct()))
+    page.lab.get_by_text("iteration 0", exact=False).first.wait_for()
+    page.lab.locator(".widget-play button").first.click()
+    page.becomes("refined", lambda x: close(x, direct()))
+
+    # draw, erase, undo, clear, a rectangle by keyboard
+    page.drag((4, 8), (60, 8))
+    until(page.hole, lambda h: h[8, 5:59].all() and h[16:48, 16:48].all() and h.sum() > 32 * 32 + 300)
+    assert page.lab.locator("select").nth(1).input_value() == "drawn"
+    drawn = page.hole()
+    page.button("Erase")
+    page.drag((32, 40), (32, 24))
+    until(page.hole, lambda h: not h[26:38, 32].any() and h[20, 20])
+    page.button("Undo")
+    until(page.hole, lambda h: np.array_equal(h, drawn))
+    page.says("Done")
+    page.picture("drawn")
+    page.button("Clear")
+    page.says("There is no hole: draw one")
+    for name, value in {"left": 40, "top": 10, "width": 20, "height": 30}.items():
+        page.lab.get_by_label(name, exact=True).fill(str(value))
+    page.lab.get_by_label("height", exact=True).press("Enter")
+    expected = np.zeros((64, 64), bool)
+    expected[10:40, 40:60] = True
+    until(page.hole, lambda h: np.array_equal(h, expected))
+    page.says("Done")
+
+    # an own picture, and files that are none
+    own, out = np.zeros((128, 128), np.uint8), io.BytesIO()
+    own[20:108, 30:98] = 200
+    Image.fromarray(own).save(out, "PNG")
+    page.choose("Upload", "mine.png", out.getvalue())
+    page.becomes("original", lambda x: np.array_equal(x[0], own[::2, ::2]))
+    page.choose("Upload", "big.png", b"no picture" * 1_200_000)  # 12 MB: more than one message may hold
+    page.says("big.png is not a picture that can be read")
+
+    # stop, and go on
+    page.type_number("iterations", 1000)
+    page.says("Search:")
+    page.button("Stop")
+    page.says("Stopped")
+    page.picture("stopped")
+    page.type_number("iterations", 20)
+    page.says("Done")
+
+    # save, and load what was saved
+    page.button("Save")
+    saved = until(lambda: sorted((tmp_path / "artifacts" / "laptop" / "lab").glob("*.json")), bool)[0]
+    final = page.pixels("refined")
+    assert np.array_equal(np.asarray(Image.open(saved.with_suffix(".png"))), final[0])
+    page.button("Defaults")
+    page.becomes("refined", lambda x: close(x, direct()))
+    page.choose("Load recipe", "saved.json", saved.read_bytes())
+    page.becomes("refined", lambda x: np.array_equal(x, final))
+
+    # the other pages
+    for index, title in enumerate(("D shaped 2 epochs", "spread", "D shaped 2"), 1):
+        page.lab.locator(".lm-TabBar-tab").nth(index).click()
+        until(lambda: page.shows(title), bool)
+        page.picture(f"tab{index}")
