@@ -82,7 +82,11 @@ class LiveLab(widgets.VBox):
         self.tabs.observe(lambda change: self.ask(), names="selected_index")
         style = widgets.HTML("<style>.cgi-lab .widget-label, .cgi-lab .jupyter-button, .cgi-lab .widget-readout, .cgi-lab select,"
                              " .cgi-lab input, .cgi-lab .widget-html-content { font-size: 14px }"
-                             " .cgi-lab .lm-TabBar-tabLabel { font-size: 15px } .cgi-lab .widget-inline-hbox { margin: 0 2px }</style>", layout=widgets.Layout(display="none"))
+                             " .cgi-lab .lm-TabBar-tabLabel { font-size: 15px } .cgi-lab .widget-inline-hbox { margin: 0 2px }"
+                             " .cgi-lab.jupyter-widgets-disconnected::before { content: 'The kernel was restarted or has ended: run the"
+                             " notebook\\'s cells again.'; font: 600 16px var(--jp-ui-font-family); padding: 6px; border-left: 4px solid"
+                             " #d55e00; color: var(--jp-ui-font-color1) }"
+                             " .cgi-lab .jupyter-widgets-disconnected::before { display: none }</style>", layout=widgets.Layout(display="none"))
         return widgets.VBox([style, self.status, self.tabs])
 
     def _source(self):
@@ -357,9 +361,9 @@ class LiveLab(widgets.VBox):
         self.saved = folder / f"{name}.json"
         json_address = "data:application/json;base64," + base64.b64encode(text.encode()).decode()
         self.links.layout.display = None
-        self.links.value = (f'Saved in {html.escape(str(folder))}: <a download="{name}.png" href="{address}" style="color:'
+        self.links.value = (f'<div style="line-height:1.3;overflow-wrap:anywhere">Saved in {html.escape(str(folder))}: <a download="{name}.png" href="{address}" style="color:'
                             f'var(--jp-content-link-color)">{name}.png</a> and <a download="{name}.json" href="{json_address}" '
-                            f'style="color:var(--jp-content-link-color)">{name}.json</a>')
+                            f'style="color:var(--jp-content-link-color)">{name}.json</a></div>')
 
 
 def _sentence(error):

@@ -56,7 +56,7 @@ function render({ model, el }) {
     }
     context.putImageData(pixels, 0, 0);
   };
-  const dead = () => model.comm_live === false;
+  const dead = () => Boolean(el.closest(".jupyter-widgets-disconnected")); // what Jupyter marks when the kernel has gone
   const read = () => {
     hole = Array.from(model.get("hole"), (c) => c === "1");
     for (const [node, name] of [[brush, "brush"], [erase, "erase"]])
@@ -130,11 +130,15 @@ function render({ model, el }) {
 
   const change = () => { if (!last) read(); }; // an echo does not disturb a stroke that is being drawn
   model.on("change", change);
-  model.on("comm_live_update", read);
+  const watcher = new MutationObserver(read);
+  requestAnimationFrame(() => {
+    for (let node = el, i = 0; node && i < 3; node = node.parentElement, i++)
+      watcher.observe(node, { attributes: true, attributeFilter: ["class"] });
+  });
   read();
   return () => {
     model.off("change", change);
-    model.off("comm_live_update", read);
+    watcher.disconnect();
   };
 }
 

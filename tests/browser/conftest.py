@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,13 +39,17 @@ def served(folder, cells):
                    "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "CGI_SYNC": "0",
                    "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
     with open(folder / "lab.log", "w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/api", folder / "lab.log")
             yield f"http://127.0.0.1:{port}/lab/tree/page.ipynb"
         finally:
-            server.terminate()
-            server.wait(20)
+            os.killpg(server.pid, signal.SIGTERM)  # the kernels, too
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def wait_for(address, log, seconds=60):

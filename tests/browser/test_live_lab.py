@@ -188,3 +188,13 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
         page.lab.locator(".lm-TabBar-tab").nth(index).click()
         until(lambda: page.shows(title), bool)
         page.picture(f"tab{index}")
+
+    # the kernel is restarted under the live page
+    page.lab.locator(".lm-TabBar-tab").nth(0).click()
+    page.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.page.get_by_text("Restart Kernel…", exact=True).first.click()
+    page.page.get_by_role("button", name="Confirm Kernel Restart").click()
+    until(lambda: page.lab.locator(".cgi-message").first.inner_text(), lambda text: "kernel was restarted" in text)
+    banner = page.lab.evaluate("e => getComputedStyle(e, '::before').content")
+    assert "The kernel was restarted or has ended" in banner
+    page.picture("restarted")
