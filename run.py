@@ -4,7 +4,7 @@
   figures [--preset smoke|laptop|paper] [--fresh] [--device D] [--seed N]
                 runs the notebooks that are not up to date and writes figures/<preset>/; --fresh trains again first
   test [...]    pytest over tests/ (arguments are passed on), then every notebook at preset smoke; needs no network
-  lab [...]     JupyterLab, opened on the first notebook (arguments are passed on)
+  lab [...]     JupyterLab, opened on the live lab (arguments are passed on)
   bench [...]   the measured speeds of benchmarks/run.py (arguments are passed on)
 """
 

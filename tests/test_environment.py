@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-WANTED = [Requirement(r) for r in PROJECT["dependencies"] + EXTRAS["lab"] + EXTRAS["test"]]
+WANTED = [Requirement(r) for r in PROJECT["dependencies"] + EXTRAS["lab"] + EXTRAS["app"] + EXTRAS["test"]]
 LOCK = (ROOT / "requirements.lock").read_text()
 # written so that this file does not match itself
 FOREIGN = re.compile(r"https?://[^\s\"'<>)]*(pypi|pythonhosted|/simple\b|/whl\b|conda\.anaconda)"
@@ -51,7 +51,7 @@ def test_conda_environment_follows_pyproject():
     conda = {r.name: r.specifier for r in (Requirement(e) for e in entries if isinstance(e, str))}
     pip, = [e["pip"] for e in entries if isinstance(e, dict)]
     match, = [re.fullmatch(r"-e \.\[([\w,]+)\]", line) for line in pip]
-    assert set(match[1].split(",")) == set(EXTRAS)
+    assert set(match[1].split(",")) == set(EXTRAS) - {"app"}  # voila is for those who ask for it
     python, supported = conda.pop("python"), SpecifierSet(PROJECT["requires-python"])
     inside = [v for v in (f"3.{i}" for i in range(30)) if python.contains(v)]
     assert inside == ["3.11", "3.12", "3.13"] and all(supported.contains(v) for v in inside)
