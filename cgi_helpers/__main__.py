@@ -1,11 +1,15 @@
-"""`python -m cgi_helpers STAGE --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter."""
+"""`python -m cgi_helpers STAGE --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter.
+
+By several processes: `torchrun --standalone --nproc_per_node N -m cgi_helpers STAGE ...`, see `parallel`.
+"""
 
 import argparse
 import sys
 
+from . import parallel
 from .artifacts import ArtifactError
 from .session import start
-from .stages import FUNCTIONS
+from .stages import FUNCTIONS, run
 
 
 def main(arguments=None):
@@ -19,7 +23,8 @@ def main(arguments=None):
     how.add_argument("--fresh", action="store_true", help="compute again, ignoring results and checkpoints")
     args = parser.parse_args(arguments)
     try:
-        FUNCTIONS[args.stage](start(args.preset, args.seed, args.device), fresh=args.fresh)
+        with parallel.group():
+            run(start(args.preset, args.seed, str(parallel.device(args.device))), args.stage, fresh=args.fresh)
     except (ArtifactError, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

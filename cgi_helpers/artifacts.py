@@ -96,7 +96,7 @@ class Store:
         """Raise ArtifactError now rather than after hours of work."""
         probe = self.own / ".writable"
         atomic_write(probe, lambda p: p.write_text(""))
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have looked at the same time
 
     def save(self, name, tree, stage, print_, **metadata):
         """Write a tree of tensors (.safetensors) or of plain values (.json) and its metadata atomically.

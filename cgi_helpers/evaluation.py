@@ -1,15 +1,16 @@
 """Complete images by every method, score them per image, choose on validation images, report on test images."""
 
+import math
 import time
 
 import torch
 
-from . import metrics
+from . import metrics, parallel
 from .masks import composite
 from .refine import Overlay, refine_all
 from .runtime import draw_z, last
 from .search import find_latent
-from .session import Checkpoint, done, save
+from .session import done, save
 
 # family of rows -> (start of the refinement, discriminator mode, artifact of its shaped discriminators)
 FAMILIES = {
@@ -151,6 +152,12 @@ def longer_search(session, G, y, selection):
                       for i in range(0, len(y), p.search_batch)])
 
 
+def block(preset):
+    """Images of one piece of the evaluation: about 500, whole micro-batches of the refinement and of the search."""
+    whole = math.lcm(preset.micro_batch, preset.search_batch)
+    return whole * max(1, 512 // whole)
+
+
 def evaluate(session, fresh=False):
     """Stage `evaluate`: score every row on the test images once; `evaluation` (per image) and `metrics` (means, intervals)."""
     if done(session, "evaluate", fresh):
@@ -162,19 +169,20 @@ def evaluate(session, fresh=False):
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     z = {how: session.encodings("test", how) for how in ("report", "best")}
     rows = rows_of(session)
-    checkpoint = Checkpoint(session, "evaluate", {}, fresh)
-    names = list(rows)
+    work = [(name, slice(i, min(i + size, n))) for name in rows for size in [block(p)] for i in range(0, n, size)]
 
-    def loop():
-        for step in range(checkpoint.step, len(names)):
-            x = rows[names[step]](G, z, y)
-            yield step + 1, {"row": names[step], "images": x, "scores": score(x, y, session.mask, C, labels)}
+    def compute(item):
+        name, part = item
+        x = rows[name](G, {how: z[how][part] for how in z}, y[part])
+        return {**score(x, y[part], session.mask, C, labels[part]), "images": ((x + 1) * 127.5).round().byte().cpu()}
 
-    def record(step, state, records):
-        records[state["row"]] = {**state["scores"], "images": ((state["images"] + 1) * 127.5).round().byte().cpu()}
-
-    seconds = checkpoint.run(loop(), record, len(names))
-    scores, selected = checkpoint.records, session.load("selection")[0]["stages"]
+    pieces = parallel.Pieces(session, "evaluate", fresh)
+    found = pieces.run(compute, work)
+    if not found:
+        return
+    trees, facts = found
+    scores = {name: {k: torch.cat([t[k] for (row, _), t in zip(work, trees) if row == name]) for k in trees[0]} for name in rows}
+    seconds, selected = sum(f["seconds"] for f in facts), session.load("selection")[0]["stages"]
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
     floor = metrics.frechet_distance(metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference)
     table = summarise(scores, reference, p.resamples, session.seed, {f: f"{f}_{s}" for f, s in selected.items()})
@@ -184,7 +192,7 @@ def evaluate(session, fresh=False):
         del scores[row]["images"]
     keep = {row: {k: v for k, v in s.items() if k != "features"} for row, s in scores.items()}
     save(session, "evaluate", {"evaluation": keep, "metrics": table}, seconds, images=n)
-    checkpoint.remove()
+    pieces.remove()
 
 
 PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("collaborative_best", "semantic_best"),

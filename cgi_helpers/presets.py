@@ -52,6 +52,7 @@ class Preset:
     pool: int = 55_000                      # first training images; one epoch = one pass over them
     shape_stages: tuple = (0, 0.1, 0.5, 1, 1.5, 2)   # epochs (report, figures 4 and 6)
     shape_batch: int = 60                   # images (author)
+    shape_micro_batch: int | None = None    # images of a batch that are refined together; None: all (report)
     shape_lr: float = 2e-4                  # Adam (author)
     shape_lr_independent: float = 2e-4      # Adam, per-image D
     shape_r1: float = 0.0                   # weight of the gradient penalty on real images (report: none)
@@ -70,7 +71,8 @@ PRESETS = {p.name: p for p in (
     Preset(
         name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
         iterations=256, batch_size=100, g_updates=1, classifier_iterations=60,
-        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5, pool_report=240, pool_report_iterations=10, refine_steps=4, pool=240,
+        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10, pool_iterations=5,
+        pool_report=240, pool_report_iterations=10, refine_steps=4, shape_micro_batch=20, pool=240,
         validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
     Preset(
         name="laptop", prior="normal", g_width=32, d_width=32, classifier_width=32, iterations=21_500, g_updates=1,
@@ -98,6 +100,6 @@ def get_preset(name=None, **overrides):
 
 
 def subset(preset, names):
-    """The named fields as a dict (what a stage's fingerprint is made of)."""
+    """The named fields as a dict (what a stage's fingerprint is made of); a field that is None asks for nothing and is left out."""
     values = asdict(preset)
-    return {n: values[n] for n in names}
+    return {n: values[n] for n in names if values[n] is not None}

@@ -10,6 +10,7 @@ from . import data
 from .artifacts import Store, atomic_write, fingerprint, write_json
 from .masks import named_mask
 from .models import Classifier, Discriminator, Encoder, Generator
+from .parallel import rank
 from .presets import get_preset, subset
 from .runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 
@@ -20,8 +21,8 @@ NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
 SEARCH = ("mask", "window", "lam", "validation_images", "test_images")
 BEST = ("best_iterations", "best_lr")
 REFINE = ("layer", "refine_steps", "shape_stages", "shape_batch")
-SHAPE = REFINE + ("step_size", "shape_lr", "shape_r1")
-SHAPE_INDEPENDENT = REFINE + ("step_size_independent", "shape_lr_independent", "shape_r1_independent")
+SHAPE = REFINE + ("shape_micro_batch", "step_size", "shape_lr", "shape_r1")
+SHAPE_INDEPENDENT = REFINE + ("shape_micro_batch", "step_size_independent", "shape_lr_independent", "shape_r1_independent")
 EVALUATE = REFINE + ("mask", "step_size", "step_size_independent", "micro_batch",
                     "validation_images")
 JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "encodings_best",
@@ -206,12 +207,12 @@ class Checkpoint:
     def run(self, loop, record=lambda step, state, records: None, total=None):
         """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C. Returns seconds."""
         from tqdm.auto import tqdm
-        bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress)
+        bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress or rank() > 0)
         with interrupt_between_steps() as asked:
             for step, state in bar:
                 record(step, state, self.records)
                 self.step, stop = step, asked.is_set()
-                if stop or time.time() - self.saved > CHECKPOINT_SECONDS:
+                if (stop or time.time() - self.saved > CHECKPOINT_SECONDS) and rank() == 0:
                     self.save(state)
                 if stop:
                     raise KeyboardInterrupt

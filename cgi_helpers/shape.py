@@ -13,16 +13,23 @@ def whole(x, real):
     return x
 
 
+def one_by_one(function, slices):
+    """[function(s) for s in slices]: one process refines the whole batch."""
+    return [function(s) for s in slices]
+
+
 def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, step_size=0.1, compose=whole,
                         mode="batch", stop="best", threshold=0.0, batch_size=60, lr=2e-4, r1=0.0, prior="normal",
-                        seed=0, start=0, optimisers=None, device="cpu"):
+                        micro_batch=None, share=one_by_one, agree=lambda net: None, seed=0, start=0, optimisers=None, device="cpu"):
     """Shape D in place; yields (iteration, state) from start + 1 to iterations; G is left untouched.
 
     images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration
     takes `batch_size` images, refines their samples with the present D (`refine`, same `mode`) and makes one Adam
     step on -E[log D(real)] - E[log(1 - D(refined))], real = the same images, whose context the composites carry
     (author). `compose(x, real)`: `lambda x, real: composite(real, x, mask)` shapes for inpainting (report, V).
-    `r1`: weight of the gradient penalty on real images. state: {"d_loss", "real", "refined" (mean logits),
+    `r1`: weight of the gradient penalty on real images. `micro_batch`: how many of the batch are refined together (in "batch"
+    mode: pull on each other), None: all of it. `share(function, slices)` refines the slices, `agree(D)` follows an update
+    (see `parallel`). state: {"d_loss", "real", "refined" (mean logits),
     "gain" (mean rise of the logit by refinement), "optimisers"}.
     """
     opt, = optimisers or (adam(D, lr),)
@@ -31,18 +38,26 @@ def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, 
         index = batch_index(step, len(images), batch_size, seed, "shape")
         real = images.batch(index, device)
         latents = draw_z_batch(len(index), G.z_dim, prior, seed, "shape z", step, device=device) if z is None else z[index]
-        with frozen(G), torch.no_grad():
-            h = G.to_features(latents, layer)
-        loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=lambda x: compose(x, real),
-                      mode=mode, stop=stop, threshold=threshold, key=(seed, "shape", step))
-        _, first = next(loop)
-        before, refined = first["logits"], last(loop) or first
-        real_logits, fake_logits = D(real, mode), D(refined["images"], mode)
+
+        def refined_rows(rows):
+            with frozen(G), torch.no_grad():
+                h = G.to_features(latents[rows], layer)
+            loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=lambda x: compose(x, real[rows]),
+                          mode=mode, stop=stop, threshold=threshold, key=(seed, "shape", step, *([rows.start] if rows.start else [])))
+            _, first = next(loop)
+            state = last(loop) or first
+            return state["images"].cpu(), (state["logits"] - first["logits"]).cpu()
+
+        size = micro_batch or len(index)
+        parts = share(refined_rows, [slice(i, min(i + size, len(index))) for i in range(0, len(index), size)])
+        refined, rise = (torch.cat(tensors).to(device) for tensors in zip(*parts))
+        real_logits, fake_logits = D(real, mode), D(refined, mode)
         loss = discriminator_loss(real_logits, fake_logits)
         if r1:
             loss = loss + 0.5 * r1 * r1_penalty(D, real, mode)
         opt.zero_grad()
         loss.backward()
         opt.step()
+        agree(D)
         yield step + 1, {"d_loss": loss.detach(), "real": real_logits.detach().mean(), "refined": fake_logits.detach().mean(),
-                         "gain": (refined["logits"] - before).mean(), "optimisers": (opt,)}
+                         "gain": rise.mean(), "optimisers": (opt,)}

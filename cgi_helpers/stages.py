@@ -3,11 +3,9 @@
 Called by the notebooks, by doit and by `python -m cgi_helpers STAGE --preset P` alike.
 """
 
-import time
-
 import torch
 
-from . import train
+from . import parallel, train
 from .evaluation import best_search, classify, evaluate, report_search, tune
 from .masks import composite
 from .runtime import draw_z
@@ -107,7 +105,7 @@ def encode_best(session, fresh=False):
 
 
 def _encode(session, stage, fresh, jobs, find):
-    """Common body: fixed micro-batches by image index; every one is saved, so an interrupted run goes on."""
+    """Common body: fixed micro-batches by image index, shared among processes; every one is saved, so an interrupted run goes on."""
     if done(session, stage, fresh):
         return
     G = session.net("generator")
@@ -115,26 +113,22 @@ def _encode(session, stage, fresh, jobs, find):
     splits = {name: session.data["train" if name == "pool" else name].first(n) for name, n in jobs}
     size = session.preset.search_batch
     chunks = [(name, range(i, min(i + size, len(images)))) for name, images in splits.items() for i in range(0, len(images), size)]
-    checkpoint = Checkpoint(session, stage, {}, fresh)
 
-    def loop():
-        for step in range(checkpoint.step, len(chunks)):
-            name, rows = chunks[step]
-            y = splits[name].batch(slice(rows.start, rows.stop), session.device)
-            began = time.time()
-            z = find(G, E, y, rows, name).cpu()
-            yield step + 1, {"split": name, "first": rows.start, "z": z, "seconds": time.time() - began}
+    def compute(chunk):
+        name, rows = chunk
+        y = splits[name].batch(slice(rows.start, rows.stop), session.device)
+        return {"z": find(G, E, y, rows, name).cpu()}
 
-    def record(step, state, records):
-        records.setdefault(state["split"], {})[f"{state['first']:06d}"] = state["z"]
-        seconds = records.setdefault("seconds", {})
-        seconds[state["split"]] = seconds.get(state["split"], torch.zeros(1)) + state["seconds"]
-
-    seconds = checkpoint.run(loop(), record, len(chunks))
-    encodings = {name: torch.cat([z for _, z in sorted(checkpoint.records[name].items())]) for name in splits}
-    per_image = {name: round(float(checkpoint.records["seconds"][name]) / len(z), 5) for name, z in encodings.items()}
-    save(session, stage, {STAGES[stage][2][0]: encodings}, seconds, seconds_per_image=per_image)
-    checkpoint.remove()
+    pieces = parallel.Pieces(session, stage, fresh)
+    found = pieces.run(compute, chunks)
+    if found:
+        of = {name: [i for i, (n, _) in enumerate(chunks) if n == name] for name in splits}
+        seconds = {name: sum(found[1][i]["seconds"] for i in of[name]) for name in splits}
+        encodings = {name: torch.cat([found[0][i]["z"] for i in of[name]]) for name in splits}
+        save(session, stage, {STAGES[stage][2][0]: encodings}, sum(seconds.values()),
+             seconds_per_image={name: round(seconds[name] / len(z), 5) for name, z in encodings.items()})
+        pieces.remove()
+    parallel.barrier()
 
 
 def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
@@ -168,11 +162,14 @@ def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
 
     loop = shape_discriminator(G, D, pool, z, iterations=total, layer=p.layer, refine_steps=p.refine_steps,
                                step_size=step_size, mode=mode, batch_size=p.shape_batch, lr=lr, r1=r1,
+                               micro_batch=p.shape_micro_batch, share=parallel.share, agree=parallel.agree,
                                compose=(lambda x, real: composite(real, x, session.mask)) if compose else whole,
                                seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
     seconds = checkpoint.run(loop, record, total)
-    save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations=at)
-    checkpoint.remove()
+    if parallel.rank() == 0:
+        save(session, stage, {STAGES[stage][2][0]: checkpoint.records}, seconds, iterations=at)
+        checkpoint.remove()
+    parallel.barrier()
 
 
 def shape_sampling(session, fresh=False):
@@ -193,6 +190,17 @@ def shape_inpainting_best(session, fresh=False):
 def shape_independent(session, fresh=False):
     """Stage `shape_independent`: from our best search, with a D that judges every image by itself."""
     _shape(session, "shape_independent", fresh, "best", independent=True)
+
+
+SHARED = ("encode", "encode_pool", "encode_best", "shape_sampling", "shape_inpainting", "shape_inpainting_best",
+          "shape_independent", "evaluate")  # several processes work together; in the other stages the first one works alone
+
+
+def run(session, stage, fresh=False):
+    """One stage, by this process alone or, inside `parallel.group`, together with the others of this torchrun."""
+    if stage in SHARED or parallel.rank() == 0:
+        FUNCTIONS[stage](session, fresh=fresh)
+    parallel.barrier()
 
 
 FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode,
