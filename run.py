@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """python3 run.py COMMAND: makes .venv, installs what is needed (once), and does the job.
 
-  figures [--preset smoke|laptop|paper] [--fresh] [--device D] [--seed N]
-                runs the notebooks that are not up to date and writes figures/<preset>/; --fresh trains again first
+  figures [--preset smoke|laptop|paper] [--fresh] [--device D] [--seed N] [--jobs J]
+                runs the notebooks that are not up to date and writes figures/<preset>/; --fresh trains again first;
+                --seed 0,1,2 (or --preset P,Q) are independent jobs, of which J run at a time
   test [...]    pytest over tests/ (arguments are passed on), then every notebook at preset smoke; needs no network
   lab [...]     JupyterLab, opened on the live lab (arguments are passed on)
   bench [...]   the measured speeds of benchmarks/run.py (arguments are passed on)
@@ -168,33 +169,31 @@ def preset_name(name):
     sys.path.insert(0, str(ROOT))
     from cgi_helpers.presets import get_preset
     try:
-        return get_preset(name).name
+        return get_preset(name or None).name
     except ValueError as error:
         raise Trouble(str(error)) from error
 
 
 def figures(arguments):
-    """Every stage anew with --fresh, then the notebooks through doit."""
+    """The notebooks, with --fresh every stage before them, through doit."""
     parser = argparse.ArgumentParser(prog="run.py figures")
-    parser.add_argument("--preset", help="smoke, laptop (default) or paper")
+    parser.add_argument("--preset", help="smoke, laptop (default) or paper; several with commas")
     parser.add_argument("--fresh", action="store_true", help="train and compute every stage again, run every notebook")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", default="0", help="a whole number >= 0; several with commas")
+    parser.add_argument("--jobs", type=int, default=1, help="how many presets and seeds are worked on at a time")
     args = parser.parse_args(arguments)
-    preset = preset_name(args.preset)
+    preset = ",".join(preset_name(name) for name in (args.preset or "").split(","))
+    if args.jobs < 1:
+        raise Trouble(f"The number of jobs must be at least 1 but is {args.jobs}.")
+    several, threads = "," in preset + args.seed, {}
+    if args.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.jobs))
     notebooks()
     python = ensure_venv()
-    if args.fresh:
-        names = subprocess.run([str(python), "-c", "from cgi_helpers.session import STAGES; print(*STAGES)"],
-                               cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-        for name in names:
-            print(f"stage {name}", flush=True)
-            code = call(python, "-m", "cgi_helpers", name, "--preset", preset, "--seed", args.seed,
-                        "--device", args.device, "--fresh")
-            if code:
-                return code
-    return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh,
-                f"preset={preset}", f"seed={args.seed}", f"device={args.device}", CGI_SYNC="1")
+    return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh, *["--continue"] * several,
+                *["-n", args.jobs] * (args.jobs > 1), f"preset={preset}", f"seed={args.seed}", f"device={args.device}",
+                *["fresh=1"] * args.fresh, CGI_SYNC="1", **threads)
 
 
 def test(arguments):

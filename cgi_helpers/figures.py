@@ -119,7 +119,7 @@ def run_cells(path, output, parameters):
     try:
         papermill.execute_notebook(str(path), str(running), parameters, kernel_name="python3",
                                    cwd=str(Path(path).parent), progress_bar=sys.stderr.isatty(), start_timeout=300,
-                                   extra_arguments=["--log-level=ERROR"])
+                                   extra_arguments=["--log-level=CRITICAL"])
         os.replace(running, output)
     except Exception as error:
         where = f"\nThe annotated notebook is {failed}." if running.exists() else ""

@@ -13,7 +13,7 @@ import torch
 from doit import doit_cmd
 
 from cgi_helpers import figures
-from cgi_helpers.session import start
+from cgi_helpers.session import STAGES, start
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = "preset = None\nseed = 0\ndevice = 'auto'"
@@ -196,12 +196,71 @@ def test_unknown_stage_and_no_notebook_are_one_sentence(tmp_path, root):
 @pytest.mark.parametrize("variables, sentence", [
     ({"preset": "lptop"}, "Unknown preset 'lptop'"), ({"preset": "smoke", "device": "gpu"}, "device 'gpu'"),
     ({"preset": "smoke", "notebooks": "/nowhere"}, "no numbered notebook"),
+    ({"preset": "smoke", "seed": "0,one"}, "seed must be a whole number >= 0 but is 'one'"),
+    ({"preset": "smoke", "seed": "1,0,1"}, "once, not smoke-seed1, smoke, smoke-seed1"),
 ])
 def test_dodo_refuses_bad_variables_in_one_sentence(root, monkeypatch, variables, sentence):
     monkeypatch.setattr(doit_cmd, "_CMDLINE_VARS", variables)
     with pytest.raises(SystemExit, match=f"^Error: .*{sentence}"):
         runpy.run_path(str(ROOT / "dodo.py"))
     assert not (root / "artifacts").exists()
+
+
+MEETING = """import time
+from pathlib import Path
+place = Path({folder!r})
+(place / f"here-{{seed}}").touch()
+for _ in range(600):
+    if (place / f"here-{{1 - seed}}").exists():
+        break
+    time.sleep(0.1)
+else:
+    raise TimeoutError("the other seed never came")"""
+
+
+def test_two_seeds_run_side_by_side_and_a_failure_stops_its_own_seed_only(tmp_path, root):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    tiny(folder, "01_meet", MEETING.format(folder=str(tmp_path)))
+    tiny(folder, "02_odd", "assert seed == 0, 'only seed 0 gets on'")
+    tiny(folder, "03_last", "print(preset, seed)")
+    result = subprocess.run([sys.executable, "-m", "doit", "run", "-f", ROOT / "dodo.py", "-n", "2", "--continue", "preset=smoke",
+                             "seed=0,1", "device=cpu", f"notebooks={folder}"], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert "Error: smoke-seed1 02_odd.ipynb stopped in cell [3]: AssertionError: only seed 0 gets on" in result.stderr
+    ran = {name: sorted(p.stem for p in (root / "artifacts" / name / "executed").glob("*.html")) for name in ("smoke", "smoke-seed1")}
+    assert result.returncode != 0 and ran == {"smoke": ["01_meet", "02_odd", "03_last"], "smoke-seed1": ["01_meet"]}
+
+
+def tasks(monkeypatch, **variables):
+    """The names in dodo.py, loaded with these variables."""
+    monkeypatch.setattr(doit_cmd, "_CMDLINE_VARS", {"preset": "smoke", **variables})
+    return runpy.run_path(str(ROOT / "dodo.py"))
+
+
+def test_fresh_puts_every_stage_of_a_seed_before_its_notebooks(root, monkeypatch):
+    made = list(tasks(monkeypatch, seed="0,4", device="cpu", fresh="1")["task_notebook"]())
+    names = [task["name"] for task in made]
+    one = [*STAGES, *(path.stem for path in figures.notebooks())]
+    assert names == [f"smoke:{n}" for n in one] + [f"smoke-seed4:{n}" for n in one]
+    first = [names.index("smoke:train"), names.index("smoke-seed4:train")]
+    for i, task in enumerate(made):
+        assert task["task_dep"] == ([] if i in first else [f"notebook:{names[i - 1]}"])
+    assert not made[0]["uptodate"][0](None, None)
+
+
+def test_a_stage_of_the_batch_runs_and_tells_its_failure(root, monkeypatch, capfd):
+    module = tasks(monkeypatch, device="cpu")
+    compute, session = module["compute"], module["SESSIONS"][0]
+    assert compute("encode", session) is not None and "Error: Artifact 'generator'" in capfd.readouterr().err
+    assert compute("train", session) is None and session.up_to_date("train")
+
+
+def test_jobs_take_the_gpus_in_turn(root, monkeypatch):
+    module = tasks(monkeypatch, device="cpu")
+    assert module["device_of"](1) == "cpu"
+    monkeypatch.setattr(doit_cmd, "_CMDLINE_VARS", {})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [module["device_of"](i) for i in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 def test_notebooks_are_the_numbered_ones_in_order(tmp_path):

@@ -183,6 +183,8 @@ def test_a_uv_that_does_not_start_is_not_used(module, clone, monkeypatch):
 
 @pytest.mark.parametrize("arguments, sentence", [
     (["figures", "--preset", "lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
+    (["figures", "--preset", "smoke,lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
+    (["figures", "--jobs", "0"], "The number of jobs must be at least 1 but is 0."),
     (["figure"], "run.py figures | test | lab | bench"), ([], "run.py figures | test | lab | bench"),
 ])
 def test_bad_commands_are_refused_before_any_work(clone, arguments, sentence):
@@ -233,15 +235,21 @@ def test_figures_hands_everything_to_doit(module, calls, monkeypatch):
     assert "--always-execute" not in command
 
 
-def test_fresh_runs_every_stage_first_and_stops_at_a_failure(module, calls, monkeypatch):
-    answer = subprocess.CompletedProcess([], 0, stdout="train encode\n")
-    monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: answer)
+def test_fresh_asks_for_every_stage_and_every_notebook(module, calls):
     assert module.main(["figures", "--preset", "smoke", "--fresh"]) == 0
-    assert [c[3] for c, _ in calls[:2]] == ["train", "encode"] and all("--fresh" in c for c, _ in calls[:2])
-    assert "--always-execute" in calls[2][0] and len(calls) == 3
-    calls.clear()
-    calls.codes = [1]
-    assert module.main(["figures", "--preset", "smoke", "--fresh"]) == 1 and len(calls) == 1
+    (command, _), = calls
+    assert "--always-execute" in command and command[-1] == "fresh=1" and not {"-n", "--continue"} & set(command)
+
+
+def test_several_seeds_and_presets_are_jobs_side_by_side(module, calls, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
+    assert module.main(["figures", "--preset", "smoke,laptop", "--seed", "0,1", "--jobs", "4"]) == 0
+    (command, env), = calls
+    assert command[command.index("-n") + 1] == "4" and "--continue" in command
+    assert {"preset=smoke,laptop", "seed=0,1"} <= set(command) and env["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert module.main(["figures", "--jobs", "2"]) == 0 and "OMP_NUM_THREADS" not in calls[-1][1]
 
 
 def test_lab_opens_the_first_notebook(module, calls):
