@@ -30,7 +30,7 @@ def table(r, targets):
     e = r["encode"]
     lines += [f"| `encode_60000_minutes`{' (extrapolated from ' + str(e['images']) + ')' if e['extrapolated'] else ''}, loss {e['loss_ratio']:.3f} "
               f"of the reference's | {e['minutes_60000']:.1f} | 10 |", "", "Matrix-product peak: " + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peak.items()),
-              "", f"| {r['images']} images | ms | GFLOP | GFLOP/s | share of {precision} peak | speedup |", "|---|---|---|---|---|---|"]
+              "", f"| {r['images']} images | ms | GFLOP | GFLOP/s | share of its precision's peak | speedup |", "|---|---|---|---|---|---|"]
     for name, ways in r["steps"].items():
         for way, v in ways.items():
             top, rate = peak.get("float32" if way == "plain" else precision, peak["float32"]), v["flop"] / v["seconds"]
