@@ -81,15 +81,20 @@ def stamp_path(path, session):
     return session.store.own / "executed" / f"{Path(path).stem}.json"
 
 
+def digests(files):
+    """{name: hash of the content}."""
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16] for f in files}
+
+
 def up_to_date(path, session):
-    """True if the last run finished, nothing that it depends on has changed and all its files still exist."""
+    """True if the last run finished, nothing that it depends on has changed and its figures are as it left them."""
     try:
         stamp = json.loads(stamp_path(path, session).read_text())
     except (OSError, ValueError):
         return False
     figures, executed = products(path, session)
     exist = all(f.exists() for f in figures + executed)
-    return exist and stamp.get("fingerprint") == notebook_fingerprint(path, session)
+    return exist and stamp.get("fingerprint") == notebook_fingerprint(path, session) and stamp.get("figures") == digests(figures)
 
 
 def check_parameters(path, parameters):
@@ -156,5 +161,5 @@ def execute(path, session, **parameters):
         raise NotebookError(f"{path.name} ran, but did not write {', '.join(late)} into {session.store.figures}.")
     seconds = round(time.time() - started, 1)
     write_json(stamp_path(path, session), {"fingerprint": notebook_fingerprint(path, session), "seconds": seconds,
-                                           "parameters": parameters})
+                                           "parameters": parameters, "figures": digests(figures)})
     return seconds

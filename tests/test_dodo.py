@@ -134,6 +134,16 @@ def test_a_lost_file_makes_it_out_of_date(place, name):
     assert figures.up_to_date(folder / "01_good.ipynb", session)
 
 
+def test_a_figure_of_another_run_makes_it_out_of_date(place):
+    folder, root, session = place
+    figure = root / "figures" / "smoke" / "fig01_a.png"
+    text = figure.read_text()
+    figure.write_text("the committed figure, after git checkout")
+    assert not figures.up_to_date(folder / "01_good.ipynb", session)
+    figure.write_text(text)
+    assert figures.up_to_date(folder / "01_good.ipynb", session)
+
+
 def test_another_seed_package_or_stage_result_makes_it_out_of_date(place, monkeypatch):
     folder, _, session = place
     path = folder / "01_good.ipynb"
