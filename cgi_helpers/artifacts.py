@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ def unflatten(flat):
 def atomic_write(path, write):
     """Call `write(temporary_path)`, then move the result over `path`; a failure to write becomes one sentence."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")  # several machines may write at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

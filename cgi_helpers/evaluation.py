@@ -8,7 +8,7 @@ import torch
 from . import metrics, parallel
 from .masks import composite
 from .refine import Overlay, refine_all
-from .runtime import draw_z, last
+from .runtime import clock, draw_z, last
 from .search import find_latent
 from .session import done, save
 
@@ -34,12 +34,12 @@ def report_search(session, G, y, rows, iterations=None):
 
 
 def best_search(session, G, E, y, iterations=None):
-    """Encodings of images y by our best search: the encoder's answer, then Adam."""
+    """Encodings of images y by our best search: the encoder's answer, then whitened Adam."""
     p = session.preset
     with torch.no_grad():
         z = E(y, session.mask)
     return last(find_latent(G, None, y, session.mask, z=z, iterations=p.best_iterations if iterations is None else iterations,
-                            optimiser="adam", lr=p.best_lr, window=p.window))["z"]
+                            optimiser="adam", lr=p.best_lr, window=p.window, whiten=session.whitening))["z"]
 
 
 def collaborate(session, G, D, z, y, mode, steps=None):
@@ -123,11 +123,11 @@ def equal_time_iterations(session, G, repeats=3):
     z = draw_z(len(y), p.z_dim, p.prior, "equal time", device=session.device)
     D, ratios = session.net("discriminator"), []
     for _ in range(repeats + 1):
-        began = time.time()
+        began = clock(session.device)
         collaborate(session, G, D, z, y, "batch")
-        middle = time.time()
-        last(find_latent(G, None, y, session.mask, z=z, iterations=p.refine_steps, optimiser="adam"))
-        ratios.append((middle - began) / (time.time() - middle))
+        middle = clock(session.device)
+        last(find_latent(G, None, y, session.mask, z=z, iterations=p.refine_steps, optimiser="adam", lr=p.best_lr, whiten=session.whitening))
+        ratios.append((middle - began) / (clock(session.device) - middle))
     return max(1, round(p.refine_steps * sorted(ratios[1:])[repeats // 2]))
 
 

@@ -104,6 +104,8 @@ class Generator(nn.Module):
         of the work, from layer 2 for the hole itself 31 %. Evaluation mode only: statistics of a part would be others.
         """
         self.check_layer(layer)
+        if layer == self.layers:
+            return self.to_image(cut(h, box), layer)
         boxes, side = [box], self.size
         for _ in self.blocks[layer:]:  # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
             top, bottom, left, right = boxes[0]
@@ -117,7 +119,6 @@ class Generator(nn.Module):
                 h = F.conv_transpose2d(h, up.weight, up.bias, 2, 1 + margin)
                 h = h[..., top - margin:h.shape[-2] - bottom + margin, left - margin:h.shape[-1] - right + margin]
                 h = block[1:](h)
-        h = h.clamp(-1, 1) if layer == self.layers else h
         return h if h.dtype == torch.float64 else h.float()
 
 

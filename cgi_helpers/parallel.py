@@ -15,6 +15,7 @@ import time
 import torch
 import torch.distributed as dist
 
+from .artifacts import ArtifactError, atomic_write, fingerprint
 from .runtime import interrupt_between_steps, pick_device
 
 PATIENCE = datetime.timedelta(days=7)   # a rank with little to do waits for the others
@@ -63,6 +64,23 @@ def device(name="auto"):
     return chosen
 
 
+def check_shared(folder):
+    """Raise ArtifactError unless all processes see the same folder: those of other machines hand over their work as files."""
+    if world() == 1:
+        return
+    token = folder / f".shared-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
+    if rank() == 0:
+        atomic_write(token, lambda p: p.write_text(""))
+    barrier()
+    seen, everybody = token.exists(), [None] * world()
+    dist.all_gather_object(everybody, seen)
+    if rank() == 0:
+        token.unlink(missing_ok=True)
+    if not all(everybody):
+        raise ArtifactError(f"{folder} is not the same folder for all processes: put the project, or the folder that CGI_ROOT names, "
+                            "on a file system that all machines share.")
+
+
 def share(function, items):
     """[function(item) for item in items], item i by process i % world, the same list (CPU tensors or tuples of them) in all."""
     own = {i: function(item) for i, item in enumerate(items) if i % world() == rank()}
@@ -91,6 +109,7 @@ class Pieces:
     def __init__(self, session, stage, fresh):
         self.session, self.stage, self.print_ = session, stage, session.fingerprint(stage)
         self.folder = session.store.own / f"{stage}.parts"
+        check_shared(session.store.own)
         if fresh and rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
         barrier()
@@ -107,6 +126,7 @@ class Pieces:
         Each process computes and saves its missing pieces, then waits for the others. On Ctrl-C it saves the present piece first.
         """
         from tqdm.auto import tqdm
+        self.print_ = fingerprint(stage=self.print_, items=[str(item) for item in items])  # pieces of another cut are not ours
         mine = [i for i in range(rank(), len(items), world()) if not self._found(i)]
         bar = tqdm(mine, desc=self.stage, mininterval=1, disable=not self.session.progress or rank() > 0)
         with interrupt_between_steps() as asked:

@@ -28,10 +28,10 @@ def pick_device(name="auto"):
 def fast_dtype(device):
     """bfloat16 where the hardware has units for it, else None (plain float32).
 
-    Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX.
+    Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX, a GPU only from Ampere (8.0) on.
     """
     if torch.device(device).type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return torch.bfloat16 if any(getattr(torch.cpu, p, bool)() for p in probes) else None
 
@@ -51,6 +51,13 @@ def autocast(net, x):
     """The context in which `net` runs on `x`: its own `amp` dtype, or full precision (None)."""
     amp = getattr(net, "amp", None)
     return torch.autocast(x.device.type, amp) if amp else contextlib.nullcontext()
+
+
+def clock(device):
+    """Seconds by a steady clock, once everything that was queued on `device` has finished."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def generator(*keys):

@@ -124,15 +124,14 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     check_problem(G, y, mask, z)
     n, starts = len(y), z.shape[1] if z.ndim == 3 else 1
     z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
-    z, image = z.view(n * starts, -1), torch.arange(n, device=y.device).repeat_interleave(starts)
+    z, image = z.reshape(n * starts, -1), torch.arange(n, device=y.device).repeat_interleave(starts)
     G, D = for_inference(G), None if D is None else for_inference(D)
     problem = Problem(G, D, y, mask, window, lam, saturating)
     move = (Momentum if optimiser == "nesterov" else Adam)(z, lr, iterations, whiten)
     best_z, best = z.clone(), z.new_full((len(z),), float("inf"))
     context, prior, reached, since = torch.zeros_like(best), torch.zeros_like(best), best.clone(), torch.zeros_like(best)
-    running = torch.ones_like(best, dtype=torch.bool)
+    running, rows = torch.ones_like(best, dtype=torch.bool), torch.arange(len(z), device=z.device)
     for step in range(iterations + 1):
-        rows = running.nonzero()[:, 0]
         context[rows], prior[rows], gradient = problem(z[rows], image[rows])
         loss = context + prior
         better = running & (loss < best)
@@ -145,9 +144,10 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
         yield step, State(lambda at=z[pick]: G(at), {
             "z": best_z[pick], "loss": loss[pick], "context": context[pick], "prior": prior[pick], "best": best[pick],
             "running": running.view(n, starts).any(1)})
-        if step == iterations or not running.any():
+        if patience:  # who is left; without patience everybody is, and a GPU need not be asked
+            rows, gradient = running.nonzero()[:, 0], gradient[running[rows]]
+        if step == iterations or not len(rows):
             return
-        rows, gradient = running.nonzero()[:, 0], gradient[running[rows]]
         new = move.step(z[rows], gradient, rows, step)
         z = z.index_copy(0, rows, new.clamp(-clip, clip) if clip else new)
 

@@ -13,6 +13,7 @@ from .models import Classifier, Discriminator, Encoder, Generator
 from .parallel import rank
 from .presets import get_preset, subset
 from .runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
+from .search import whitening
 
 CHECKPOINT_SECONDS = 60
 
@@ -36,7 +37,7 @@ STAGES = {
     "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr", "report_clip"), ("generator",), ("encodings",)),
     "encode_pool": (NETWORK + ("mask", "window", "lam", "pool_report", "pool_report_iterations", "report_lr", "report_clip"),
                     ("generator",), ("encodings_pool",)),
-    "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool", "pool_iterations"), ("generator", "encoder"),
+    "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool"), ("generator", "encoder"),
                     ("encodings_best",)),
     "shape_sampling": (NETWORK + SHAPE + ("pool_report",), ("generator", "discriminator", "encodings_pool"), ("shaped_sampling",)),
     "shape_inpainting": (NETWORK + SHAPE + ("pool_report", "mask"), ("generator", "discriminator", "encodings_pool"),
@@ -126,12 +127,21 @@ class Session:
         tree, _ = self.load(artifact)
         if split not in tree:
             raise ValueError(f"There are no {how!r} encodings of {split!r}: use one of {', '.join(tree)}.")
-        return tree[split].to(self.device)
+        return tree[split].float().to(self.device)  # those of the pool are stored as float16
 
     @cached_property
     def mask(self):
         """The preset's mask (1, 1, size, size) on the device; random kinds are drawn from the seed."""
         return named_mask(self.preset.mask, self.preset.size, generator(self.seed, "mask")).to(self.device)
+
+    @property
+    def whitening(self):
+        """`search.whitening` of the trained generator and the preset's mask, measured once per generator: our best search needs it."""
+        key = "whitening", self.load("generator")[1]["digest"]
+        if key not in self.cache:
+            p = self.preset
+            self.cache[key] = whitening(self.net("generator"), self.mask, window=p.window, prior=p.prior, key=(self.seed,))
+        return self.cache[key]
 
     def figure(self, figure, name):
         """Save a figure as `figures/<preset>/<name>.png` and `.pdf`, atomically, and return it for display."""
@@ -211,8 +221,10 @@ class Checkpoint:
         with interrupt_between_steps() as asked:
             for step, state in bar:
                 record(step, state, self.records)
-                self.step, stop = step, asked.is_set()
-                if (stop or time.time() - self.saved > CHECKPOINT_SECONDS) and rank() == 0:
+                # of several processes the first one decides: one that left on its own would let the others wait for it
+                self.step, first = step, rank() == 0
+                stop = first and asked.is_set()
+                if stop or first and time.time() - self.saved > CHECKPOINT_SECONDS:
                     self.save(state)
                 if stop:
                     raise KeyboardInterrupt

@@ -3,14 +3,14 @@
 import torch
 
 from .losses import discriminator_loss, r1_penalty
-from .refine import refine
+from .refine import identity, refine
 from .runtime import draw_z_batch, frozen, last
 from .train import adam, batch_index
 
 
-def whole(x, real):
-    """No composition: D judges the whole refined sample."""
-    return x
+def whole(real):
+    """No composition, whatever the real images: D judges the whole refined sample."""
+    return identity
 
 
 def one_by_one(function, slices):
@@ -26,12 +26,15 @@ def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, 
     images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration
     takes `batch_size` images, refines their samples with the present D (`refine`, same `mode`) and makes one Adam
     step on -E[log D(real)] - E[log(1 - D(refined))], real = the same images, whose context the composites carry
-    (author). `compose(x, real)`: `lambda x, real: composite(real, x, mask)` shapes for inpainting (report, V).
+    (author). `compose(real)` gives what `refine` takes as `compose`: `lambda real: Overlay(real, mask)` shapes for inpainting
+    (report, V).
     `r1`: weight of the gradient penalty on real images. `micro_batch`: how many of the batch are refined together (in "batch"
     mode: pull on each other), None: all of it. `share(function, slices)` refines the slices, `agree(D)` follows an update
     (see `parallel`). state: {"d_loss", "real", "refined" (mean logits),
     "gain" (mean rise of the logit by refinement), "optimisers"}.
     """
+    if micro_batch is not None and micro_batch < 1:
+        raise ValueError(f"shape_micro_batch must be None (the whole batch) or at least 1 image but is {micro_batch}.")
     opt, = optimisers or (adam(D, lr),)
     D.train()
     for step in range(start, iterations):
@@ -42,7 +45,7 @@ def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, 
         def refined_rows(rows):
             with frozen(G), torch.no_grad():
                 h = G.to_features(latents[rows], layer)
-            loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=lambda x: compose(x, real[rows]),
+            loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=compose(real[rows]),
                           mode=mode, stop=stop, threshold=threshold, key=(seed, "shape", step, *([rows.start] if rows.start else [])))
             _, first = next(loop)
             state = last(loop) or first

@@ -7,10 +7,12 @@ import torch
 
 from . import parallel, train
 from .evaluation import best_search, classify, evaluate, report_search, tune
-from .masks import composite
+from .refine import Overlay
 from .runtime import draw_z
 from .session import STAGES, Checkpoint, done, save, start
 from .shape import shape_discriminator, whole
+
+VANISHING_LAM = 1e-3  # up to here the prior's gradient is below what bfloat16 resolves of the context loss's (notebook 02)
 
 
 def sample_steps(preset, n_train):
@@ -101,13 +103,16 @@ def encode_best(session, fresh=False):
     """Stage `encode_best`: z-hat of the shaping pool, validation and test images by our best search."""
     p = session.preset
     _encode(session, "encode_best", fresh, [("pool", p.pool), ("validation", p.validation_images), ("test", p.test_images)],
-            lambda G, E, y, rows, split: best_search(session, G, E, y, p.pool_iterations if split == "pool" else None))
+            lambda G, E, y, rows, split: best_search(session, G, E, y))
 
 
 def _encode(session, stage, fresh, jobs, find):
     """Common body: fixed micro-batches by image index, shared among processes; every one is saved, so an interrupted run goes on."""
     if done(session, stage, fresh):
         return
+    if session.preset.lam > VANISHING_LAM:
+        raise ValueError(f"The stages search without D, which needs lam <= {VANISHING_LAM:g}, but lam is {session.preset.lam:g}: lower it, "
+                         "or call search.find_latent(G, D, ...), where D takes part.")
     G = session.net("generator")
     E = session.net("encoder") if "encoder" in STAGES[stage][1] else None
     splits = {name: session.data["train" if name == "pool" else name].first(n) for name, n in jobs}
@@ -125,6 +130,8 @@ def _encode(session, stage, fresh, jobs, find):
         of = {name: [i for i, (n, _) in enumerate(chunks) if n == name] for name in splits}
         seconds = {name: sum(found[1][i]["seconds"] for i in of[name]) for name in splits}
         encodings = {name: torch.cat([found[0][i]["z"] for i in of[name]]) for name in splits}
+        if "pool" in encodings:
+            encodings["pool"] = encodings["pool"].half()  # 55,000 of them in one shipped file
         save(session, stage, {STAGES[stage][2][0]: encodings}, sum(seconds.values()),
              seconds_per_image={name: round(seconds[name] / len(z), 5) for name, z in encodings.items()})
         pieces.remove()
@@ -149,6 +156,7 @@ def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
     G, D = session.net("generator"), session.net("discriminator").requires_grad_(True)
     checkpoint = Checkpoint(session, stage, {"discriminator": D}, fresh)
     optimisers = checkpoint.restore(train.adam(D, lr))
+    parallel.barrier()  # everyone has read the checkpoint before the first process replaces it
     checkpoint.records.setdefault("snapshots", {})
     for key in ("d_loss", "real", "refined", "gain"):
         checkpoint.records.setdefault(key, torch.zeros(total))
@@ -163,7 +171,7 @@ def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
     loop = shape_discriminator(G, D, pool, z, iterations=total, layer=p.layer, refine_steps=p.refine_steps,
                                step_size=step_size, mode=mode, batch_size=p.shape_batch, lr=lr, r1=r1,
                                micro_batch=p.shape_micro_batch, share=parallel.share, agree=parallel.agree,
-                               compose=(lambda x, real: composite(real, x, session.mask)) if compose else whole,
+                               compose=(lambda real: Overlay(real, session.mask)) if compose else whole,
                                seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
     seconds = checkpoint.run(loop, record, total)
     if parallel.rank() == 0:

@@ -6,6 +6,7 @@ import pickle
 import re
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -111,7 +112,8 @@ def test_a_failing_write_leaves_the_old_file_and_no_debris(tmp_path):
 def test_a_failing_save_of_tensors_is_one_sentence_and_keeps_the_old_file(store, monkeypatch):
     """safetensors reports I/O errors as errors of its own kind."""
     store.save("net", TREE, "train", "p")
-    (store.own / f".net.safetensors.{os.getpid()}.partial").mkdir()  # writing to it fails as on a full disk
+    monkeypatch.setattr(artifacts.uuid, "uuid4", lambda: SimpleNamespace(hex="0" * 32))
+    (store.own / f".net.safetensors.{'0' * 12}.partial").mkdir()  # writing to it fails as on a full disk
     with pytest.raises(ArtifactError, match="Cannot write .*net.safetensors"):
         store.save("net", {"a": torch.ones(1)}, "train", "q")
     assert same(store.load("net", "train", "p")[0], TREE)

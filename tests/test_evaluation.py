@@ -24,7 +24,8 @@ def opened(**fields):
     """What the functions under test use of a session."""
     preset = get_preset("smoke", **{**dict(size=SIZE, z_dim=5, layer=1, refine_steps=3, step_size=0.3, step_size_independent=0.1,
                                            micro_batch=4, report_iterations=6, best_iterations=4), **fields})
-    return SimpleNamespace(preset=preset, mask=center_mask(SIZE), seed=0, device=torch.device("cpu"), progress=False)
+    return SimpleNamespace(preset=preset, mask=center_mask(SIZE), seed=0, device=torch.device("cpu"), progress=False,
+                           whitening=torch.diag(torch.linspace(0.5, 2, 5, dtype=torch.float64)))
 
 
 def images(n=10):
@@ -154,17 +155,17 @@ def test_the_rule_of_tune(monkeypatch, case):
 
 
 def test_equal_time_is_the_median_ratio_of_measured_times(monkeypatch):
-    clock, refinements, searches = [0.0], iter((90.0, 3.0, 60.0, 2.0)), iter((1.0, 1.0, 1.0, 1.0))
+    now, refinements, searches = [0.0], iter((90.0, 3.0, 60.0, 2.0)), iter((1.0, 1.0, 1.0, 1.0))
 
     def spend(seconds):
-        clock[0] += next(seconds)
+        now[0] += next(seconds)
 
     session = opened(refine_steps=10)
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net = lambda kind: D.float()
     monkeypatch.setattr(evaluation, "collaborate", lambda *a, **k: spend(refinements))
     monkeypatch.setattr(evaluation, "last", lambda loop: spend(searches))
-    monkeypatch.setattr(evaluation, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(evaluation, "clock", lambda device: now[0])
     assert evaluation.equal_time_iterations(session, G) == 30  # the first, cold measurement is left out
     D.double()
 

@@ -1,5 +1,6 @@
 """Stages under torchrun with 1, 2 and 3 real processes: the same bytes, work by every process, nothing lost with a killed one."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from test_session import content, same
 
 from cgi_helpers import parallel
@@ -35,6 +37,8 @@ def watched_save(store, name, *args, **options):
 
 
 def watched_refine(*args, **options):
+    if os.environ.get("CTRL_C") == f"{rank}:{len(done)}":
+        signal.raise_signal(signal.SIGINT)
     done.append("refined slice")
     return refine(*args, **options)
 
@@ -111,6 +115,20 @@ def test_a_killed_process_loses_its_unsaved_piece_only(alone, tmp_path):
     assert sum(computed(tmp_path, "encode_best", 3)) == total - len(left)  # the missing ones only
     old, new = results(alone, ["encode_best"]), results(tmp_path, ["encode_best"])
     assert all(same(old[a], new[a]) for a in old)
+
+
+def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone, tmp_path):
+    shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+    forget(tmp_path, ["shape_inpainting"])
+    partial = tmp_path / "artifacts" / "tiny" / "shape_inpainting.partial.safetensors"
+    assert torchrun(tmp_path, 2, "shape_inpainting", CTRL_C="0:5").returncode != 0  # rank 0 has slices 0, 2 of 3: in its third iteration
+    with safe_open(partial, "pt") as file:
+        assert json.loads(file.metadata()["cgi"])["step"] == 3
+    run = torchrun(tmp_path, 3, "shape_inpainting", CTRL_C="1:2")  # a signal for another process only stops nothing
+    assert run.returncode == 0, run.stderr[:4000]
+    old, new = results(alone, ["shape_inpainting"]), results(tmp_path, ["shape_inpainting"])
+    assert all(same(old[a], new[a]) for a in old) and not partial.exists()
+    assert sum(computed(tmp_path, "shape_inpainting", 3)) == computed(alone, "shape_inpainting", 1)[0] - 9
 
 
 def test_an_error_of_one_process_ends_all_with_its_sentence(alone, tmp_path):

@@ -45,6 +45,11 @@ def test_auto_prefers_cuda(monkeypatch):
     assert runtime.pick_device(torch.device("cpu")) == torch.device("cpu")
 
 
+def test_bfloat16_on_gpus_from_ampere_on(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5), "cuda:2": (9, 0)}.__getitem__)
+    assert [runtime.fast_dtype(f"cuda:{i}") for i in range(3)] == [torch.bfloat16, None, torch.bfloat16]
+
+
 def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):
     for bf16, amx, expected in ((False, False, None), (True, False, torch.bfloat16), (False, True, torch.bfloat16)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda v=bf16: v, raising=False)

@@ -19,7 +19,7 @@ from cgi_helpers.stages import FUNCTIONS
 TINY = dataclasses.replace(
     PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, iterations=7,
     batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, report_iterations=3, best_iterations=2,
-    pool_iterations=1, pool_report_iterations=1, search_batch=16, pool=40, pool_report=40, shape_batch=10, shape_stages=(0, 0.5, 2),
+    pool_report_iterations=1, search_batch=16, pool=40, pool_report=40, shape_batch=10, shape_stages=(0, 0.5, 2),
     layer=1, refine_steps=2, validation_images=20, test_images=30, resamples=4)
 FIELDS = [f.name for f in dataclasses.fields(Preset)]
 

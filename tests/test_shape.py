@@ -9,7 +9,7 @@ from cgi_helpers import shape
 from cgi_helpers.data import Split
 from cgi_helpers.masks import block_mask, center_mask, composite
 from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers.refine import refine
+from cgi_helpers.refine import Overlay, refine
 from cgi_helpers.runtime import draw_z_batch, generator, last
 from cgi_helpers.train import batch_index
 
@@ -67,7 +67,7 @@ def plain_shaping(G, D, images, z, iterations, mode, compose, r1):
         real = images.batch(index)
         latents = z[index] if z is not None else draw_z_batch(8, 5, "uniform", 5, "shape z", step).double()
         states = [s for _, s in refine(G, D, G.to_features(latents, 1).detach(), layer=1, steps=4, step_size=0.3,
-                                       compose=lambda x: compose(x, real), mode=mode)]
+                                       compose=compose(real), mode=mode)]
         refined = states[-1]["images"]
         d_real, d_fake = torch.sigmoid(D(real, mode)), torch.sigmoid(D(refined, mode))
         loss = -torch.log(d_real).mean() - torch.log(1 - d_fake).mean()
@@ -92,10 +92,11 @@ def D_mean(probability):
 def test_equals_a_plain_loop(mode, inpainting, encoded, r1):
     images, z = pool()
     z = z if encoded else None
-    compose = (lambda x, real: composite(real, x, MASK)) if inpainting else shape.whole
+    compose = (lambda real: lambda x: composite(real, x, MASK)) if inpainting else shape.whole
+    own = (lambda real: Overlay(real, MASK)) if inpainting else shape.whole
     (G, D), (G2, D2) = nets(), nets()
     states = [[float(s[k]) for k in ("d_loss", "real", "refined", "gain")] for _, s in shape.shape_discriminator(
-        G, D, images, z, iterations=5, mode=mode, compose=compose, r1=r1, prior="uniform", **OPTIONS)]
+        G, D, images, z, iterations=5, mode=mode, compose=own, r1=r1, prior="uniform", **OPTIONS)]
     expected = plain_shaping(G2, D2, images, z, 5, mode, compose, r1)
     for state, values in zip(states, expected, strict=True):
         assert state == pytest.approx(values, rel=1e-7, abs=1e-9) and state[3] > 1e-4
@@ -127,15 +128,14 @@ def test_the_fakes_carry_the_context_of_the_real_images_beside_them():
     G, D = nets()
     seen = []
 
-    def compose(x, real):
+    def compose(real):
         seen.append(real)
-        return composite(real, x, block_mask(SIZE, generator(1)))
+        return Overlay(real, block_mask(SIZE, generator(1)))
 
     last(shape.shape_discriminator(G, D, images, z, iterations=3, compose=compose, **OPTIONS))
-    assert len(seen) == 3 * 5
-    for step in range(3):
-        for real in seen[5 * step:5 * step + 5]:
-            assert torch.equal(real, images.batch(batch_index(step, 30, 8, 5, "shape")))
+    assert len(seen) == 3
+    for step, real in enumerate(seen):
+        assert torch.equal(real, images.batch(batch_index(step, 30, 8, 5, "shape")))
 
 
 def test_shaping_teaches_d_to_tell_refined_samples_from_real_ones():
@@ -166,6 +166,7 @@ def test_resumed_equals_uninterrupted_and_same_seed_same_bytes():
 def test_bad_options_are_one_sentence():
     images, z = pool()
     for change, message in ((dict(layer=9), "Layer must be"), (dict(refine_steps=-1), "refinement steps"), (dict(step_size=0), "step size"),
-                            (dict(stop="mean"), "Unknown stopping rule"), (dict(mode="eval"), "Unknown discriminator mode")):
+                            (dict(stop="mean"), "Unknown stopping rule"), (dict(mode="eval"), "Unknown discriminator mode"),
+                            (dict(micro_batch=0), "shape_micro_batch must be None")):
         with pytest.raises(ValueError, match=message):
             next(shape.shape_discriminator(*nets(), images, z, iterations=1, **{**OPTIONS, **change}))

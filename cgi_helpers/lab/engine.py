@@ -11,14 +11,14 @@ import torch
 from ..losses import generator_loss
 from ..masks import composite
 from ..metrics import psnr
-from ..refine import Overlay, refine
+from ..refine import refine
 from ..runtime import draw_z, frozen
 from ..search import find_latent
 from . import recipe as recipes
 from .recipe import to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
-RANDOM_LR = 0.1          # Adam's rate from random starts: they have far to go
+WARM_LR, RANDOM_LR = 0.02, 0.1   # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64         # validation images whose median logit is the `median` rule's threshold
 REMEMBERED = 24          # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
@@ -118,7 +118,7 @@ class Engine:
     def search_options(self, recipe):
         """Keyword arguments of `find_latent`."""
         p = self.session.preset
-        how = {"warm start": dict(optimiser="adam", lr=p.best_lr), "random start": dict(optimiser="adam", lr=RANDOM_LR),
+        how = {"warm start": dict(optimiser="adam", lr=WARM_LR), "random start": dict(optimiser="adam", lr=RANDOM_LR),
                "report's recipe": dict(optimiser="nesterov", lr=p.report_lr, clip=p.report_clip)}[recipe.search]
         return dict(iterations=recipe.iterations, lam=recipe.lam, window=p.window, **how)
 
@@ -174,12 +174,12 @@ class Engine:
             run.semantic = composite(run.y, self.net("generator")(run.z), run.mask)
 
     def refinement(self, recipe, z, y, mask, steps=None):
-        """The loop of `refine` with the recipe's values, mode `independent`."""
+        """The loop of `refine` with the recipe's values, mode `independent`; for so few images `Overlay` would be slower."""
         G, D = self.net("generator"), self.net(recipe.epochs)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
         return refine(G, D, h, layer=recipe.layer, steps=recipe.steps if steps is None else steps, step_size=recipe.step_size,
-                      compose=Overlay(y, mask), mode="independent", stop=recipe.stop,
+                      compose=lambda x: composite(y, x, mask), mode="independent", stop=recipe.stop,
                       threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0, key=(recipe.seed, "lab"))
 
     def _refine(self, run, cancel):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cgi_helpers.artifacts import ArtifactError
-from cgi_helpers.lab.engine import Bounded, Engine, logit_of
+from cgi_helpers.lab.engine import WARM_LR, Bounded, Engine, logit_of
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
 from cgi_helpers.losses import prior_loss
 from cgi_helpers.masks import center_mask, composite
-from cgi_helpers.refine import Overlay, refine_all
+from cgi_helpers.refine import refine_all
 from cgi_helpers.runtime import last
 from cgi_helpers.search import find_latent
 
@@ -33,8 +33,8 @@ def test_a_run_is_the_packages_search_and_refinement(engine, recipe, session):
     run = engine.run(recipe)
     G, E, D0, D = engine.load(recipe.epochs)
     y, mask, p = session.data["test"].batch([0]), center_mask(64), session.preset
-    z = last(find_latent(G, D0, y, mask, z=E(y, mask), iterations=6, optimiser="adam", lr=p.best_lr, lam=recipe.lam))["z"]
-    refined, logits = refine_all(G, D, z, layer=p.layer, steps=5, step_size=0.05, compose=Overlay(y, mask))
+    z = last(find_latent(G, D0, y, mask, z=E(y, mask), iterations=6, optimiser="adam", lr=WARM_LR, lam=recipe.lam))["z"]
+    refined, logits = refine_all(G, D, z, layer=p.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask))
     torch.testing.assert_close(run.z, z, rtol=0, atol=0)
     torch.testing.assert_close(run.refined, refined, rtol=0, atol=0)
     assert torch.equal(run.semantic, composite(y, G(z), mask))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cgi_helpers.lab import recipe as recipes
-from cgi_helpers.lab.recipe import default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
+from cgi_helpers.lab.recipe import WARM_ITERATIONS, default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
 from cgi_helpers.masks import center_mask, pattern_mask
 from cgi_helpers.runtime import generator
 from cgi_helpers.session import start
@@ -15,7 +15,7 @@ from cgi_helpers.session import start
 
 def test_defaults_are_the_presets_best_search_and_refinement(session):
     r, p = default_recipe(session), session.preset
-    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", p.best_iterations, p.lam, p.layer, p.refine_steps)
+    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", WARM_ITERATIONS, p.lam, p.layer, p.refine_steps)
     assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.step_size_independent, "best", p.mask, 0, "", 1)
     assert r.epochs == p.shape_stages[-1]  # nothing was chosen yet
 
