@@ -22,23 +22,27 @@ def search_step(G, D, z, velocity, y, weight, step, lam=1e-4, lr=0.01, clip=1.0)
     return z.clamp(-clip, clip), new, context.detach(), loss.detach()
 
 
-def search(G, D, y, weight, z, iterations):
+def search(G, D, y, weight, z, iterations, clip=1.0):
     """The whole search; yields (best z so far (N, z_dim), its context loss (N,)), the z of the lowest total loss per image."""
-    velocity, best = torch.zeros_like(z), torch.full((len(z),), float("inf"))
+    velocity, best = torch.zeros_like(z), z.new_full((len(z),), float("inf"))
     best_z, best_context = z, best
     for step in range(iterations + 1):
         present = z
-        z, velocity, context, loss = search_step(G, D, z, velocity, y, weight, step)
+        z, velocity, context, loss = search_step(G, D, z, velocity, y, weight, step, clip=clip)
         better = loss < best
         best, best_context = torch.where(better, loss, best), torch.where(better, context, best_context)
         best_z = torch.where(better[:, None], present, best_z)
         yield best_z, best_context
 
 
-def refine_step(G, D, z, h, velocity, y, mask, layer=2, step_size=0.1):
-    """One refinement step that runs the whole generator and differentiates everything, as a first version would."""
+def refine_step(G, D, z, h, velocity, y, mask, layer=2, step_size=0.1, whole=True):
+    """One refinement step that runs the whole generator and differentiates everything, as a first version would.
+
+    whole=False: without the part of G below the refined layer, which cannot change.
+    """
     h = h.detach().requires_grad_()
-    G.to_features(z, layer)  # the part below the refined layer, computed again although it cannot change
+    if whole:
+        G.to_features(z, layer)
     x = y * mask + G.to_image(h, layer) * (1 - mask)
     F.softplus(-D(x)).sum().backward()
     velocity = 0.9 * velocity - step_size * h.grad
@@ -50,8 +54,8 @@ def train_step(G, D, opt_g, opt_d, real):
     n = len(real)
     opt_d.zero_grad()
     F.softplus(-D(real)).mean().backward()
-    F.softplus(D(G(torch.randn(n, G.z_dim)).detach())).mean().backward()
+    F.softplus(D(G(torch.randn(n, G.z_dim, device=real.device)).detach())).mean().backward()
     opt_d.step()
     opt_g.zero_grad()
-    F.softplus(-D(G(torch.randn(n, G.z_dim)))).mean().backward()
+    F.softplus(-D(G(torch.randn(n, G.z_dim, device=real.device)))).mean().backward()
     opt_g.step()

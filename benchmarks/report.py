@@ -3,13 +3,16 @@
 import platform
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
 from cgi_helpers.artifacts import atomic_write
 
 
-def machine():
-    """The processor's name."""
+def machine(device="cpu"):
+    """The name of the GPU or the processor."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
     return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
@@ -38,18 +41,21 @@ def table(r, targets):
     t = r["time_to_target"]
     how = " (cost per iteration times iterations)" if t["reference_seconds_extrapolated"] else ""
     lines += ["", f"Time until the {t['loss']} over {t['images']} test images is {t['goal']:.3f}; the reference: {t['reference_seconds']:.0f} s{how}.", "",
-              f"| start | iterations | s | s with whitening ({t['whitening_seconds']:.2f} s, once per G and mask) | speedup | PSNR against the reference (dB) |",
-              "|---|---|---|---|---|---|"]
+              f"| start | iterations | s | s with whitening ({t['whitening_seconds']:.2f} s, once per G and mask) | speedup | PSNR against the reference (dB) | the same on all test images |",
+              "|---|---|---|---|---|---|---|"]
     for name, v in t.items():
         if isinstance(v, dict):
             low, high = v["psnr_gain"]["ci95"]
+            everywhere = v.get("psnr_gain_all")
+            everywhere = "" if not everywhere else "{:+.2f} [{:+.2f}, {:+.2f}]".format(everywhere["mean"], *everywhere["ci95"])
             lines.append(f"| {name} | {v['iterations']} | {number(v['seconds'], 2)} | {number(v['with_whitening'], 2)} | {number(v['speedup'], 0)} | "
-                         f"{v['psnr_gain']['mean']:+.2f} [{low:+.2f}, {high:+.2f}] |")
-    lines += ["", "| search iteration, each row on top of the former | ms | gain |", "|---|---|---|"]
-    before = None
-    for name, s in r["ablation_search"]:
-        lines.append(f"| {name} | {1e3 * s:.1f} | {'' if before is None else f'{before / s:.2f} x'} |")
-        before = s
+                         f"{v['psnr_gain']['mean']:+.2f} [{low:+.2f}, {high:+.2f}] | {everywhere} |")
+    for what in ("search iteration", "refine step", "train step"):
+        lines += ["", f"| {what}, each row on top of the former | ms | gain |", "|---|---|---|"]
+        before = None
+        for name, s in r[f"ablation_{what.split()[0]}"]:
+            lines.append(f"| {name} | {1e3 * s:.1f} | {'' if before is None else f'{before / s:.2f} x'} |")
+            before = s
     lines += ["", "| images per batch | ms per image and iteration |", "|---|---|"]
     lines += [f"| {n} | {1e3 * s:.2f} |" for n, s in r["batch_sizes"].items()]
     lines += ["", "| one image | s |", "|---|---|"] + [f"| {k.replace('_', ' ')} | {s:.2f} |" for k, s in r["one_image_seconds"].items()]

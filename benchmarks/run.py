@@ -29,7 +29,7 @@ from cgi_helpers.artifacts import ArtifactError, write_json  # noqa: E402
 from cgi_helpers.masks import composite, weight_map  # noqa: E402
 from cgi_helpers.models import for_inference  # noqa: E402
 from cgi_helpers.refine import Overlay, refine  # noqa: E402
-from cgi_helpers.runtime import draw_z, fast_dtype, last, versions  # noqa: E402
+from cgi_helpers.runtime import accelerate, clock, draw_z, fast_dtype, last, versions  # noqa: E402
 from cgi_helpers.search import Problem, best_starts, find_latent, whitening  # noqa: E402
 from cgi_helpers.session import start  # noqa: E402
 
@@ -43,11 +43,10 @@ TARGETS = {"search_speedup": 15, "search_warm_speedup": 60, "refine_speedup": 2.
 
 def timed(work):
     """(seconds, result) of one call."""
-    began = time.perf_counter()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    began = clock(device)
     result = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, result
+    return clock(device) - began, result
 
 
 def in_turns(ways, turns, steps):
@@ -95,7 +94,7 @@ def peak(device):
         if dtype is None:
             continue
         rates = []
-        for n in (512, 1024, 2048):
+        for n in (512, 1024, 2048) + (4096, 8192) * (device.type == "cuda"):
             a = torch.randn(n, n, device=device).to(dtype)
             pixels, weight = a.T.reshape(1, n, 32, n // 32).contiguous(memory_format=torch.channels_last), a.view(n, n, 1, 1)
             for product in (lambda: a @ a, lambda: F.conv2d(pixels, weight)):
@@ -126,12 +125,12 @@ class Bench:
         p = self.preset
         last(find_latent(self.G, None, self.y, self.mask, z=self.z, iterations=self.steps, window=p.window, clip=1.0))
 
-    def plain_refine(self):
+    def plain_refine(self, whole=True):
         h = self.G0.to_features(self.z, self.preset.layer).detach()
         velocity = torch.zeros_like(h)
         self.D0.train()  # statistics of the batch, as the author's
         for _ in range(self.steps):
-            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.preset.layer)
+            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.preset.layer, whole=whole)
         self.D0.eval()
 
     def refine(self, mode, compose):
@@ -159,6 +158,7 @@ def shared_steps(b):
     pairs = {
         "search_iteration": {"plain": b.plain_search, "ours": b.report_search},
         "refine_step": {"plain": b.plain_refine, "ours": lambda: b.refine("batch", b.overlay()),
+                        "plain, lower part of G kept": lambda: b.plain_refine(whole=False),
                         "any function as composition": lambda: b.refine("batch", lambda x: composite(b.y, x, b.mask)),
                         "independent": lambda: b.refine("independent", b.overlay())},
         "train_step": {"plain": plain_train, "ours": lambda: list(itertools.islice(loop, b.steps))},
@@ -172,7 +172,7 @@ def shared_steps(b):
     return rows
 
 
-def ablation(b, steps):
+def ablation_search(b, steps):
     """[(what is added, seconds per search iteration)]: each row keeps all before it; 64 images, in turns."""
     y, weight, z = b.y, b.weight, b.z
     plain = copy.deepcopy(b.G0)
@@ -200,77 +200,149 @@ def ablation(b, steps):
     return list(in_turns(ways, b.turns, steps).items())
 
 
+def ablation_refine(b, steps):
+    """The same for a step of the refinement in `batch` mode."""
+    p, y, mask, step = b.preset, b.y, b.mask, {"layer": b.preset.layer, "step_size": b.preset.step_size}
+    h = b.G0.to_features(b.z, p.layer).detach()
+    judge = copy.deepcopy(b.D0).train()  # statistics of the batch
+    frozen = [copy.deepcopy(net).requires_grad_(False) for net in (b.G0, judge)]
+    layout = [copy.deepcopy(net).to(memory_format=torch.channels_last) for net in frozen]
+
+    def plain(G, D, whole):
+        now, velocity = h, torch.zeros_like(h)
+        for _ in range(steps):
+            now, velocity = reference.refine_step(G, D, b.z, now, velocity, y, mask, whole=whole, **step)
+
+    def ours(nets, compose):
+        last(refine(*nets, h, steps=steps, mode="batch", compose=compose, **step))
+
+    folded = [net.eval() for net in copy.deepcopy(layout)]
+    ways = {"reference": lambda: plain(b.G0, judge, True), "+ no parameter gradients": lambda: plain(*frozen, True),
+            "+ lower part of G kept": lambda: plain(*frozen, False), "+ channels last": lambda: plain(*layout, False),
+            "+ BatchNorm of G folded, best step kept": lambda: ours(folded, lambda x: composite(y, x, mask))}
+    if b.G.amp:
+        ways["+ bfloat16 weights, cast once"] = lambda: ours((b.G, b.D), lambda x: composite(y, x, mask))
+    ways["+ only what the hole depends on and reaches"] = lambda: ours((b.G, b.D) if b.G.amp else folded, b.overlay())
+    return list(in_turns(ways, b.turns, steps).items())
+
+
+def ablation_train(b, steps):
+    """The same for an iteration of the DCGAN's training; the last row is `train.train_gan` with its real batches and draws."""
+    p, data = b.preset, b.session.data["train"]
+
+    def tutorial(layout):
+        nets = [copy.deepcopy(net).train().to(memory_format=layout) for net in (b.G0, b.D0)]
+        optimisers = [torch.optim.Adam(net.parameters(), p.lr, betas=(p.beta1, 0.999)) for net in nets]
+        return lambda: [reference.train_step(*nets, *optimisers, b.y) for _ in range(steps)]
+
+    def ours(amp):
+        nets = [accelerate(copy.deepcopy(net), b.device, amp) for net in (b.G0, b.D0)]
+        loop = train.train_gan(*nets, data, iterations=10 ** 9, batch_size=b.n, device=b.device)
+        next(loop)
+        return lambda: list(itertools.islice(loop, steps))
+
+    ways = {"reference": tutorial(torch.contiguous_format), "+ channels last": tutorial(torch.channels_last),
+            "+ one generated batch for both, no gradient of D's weights for G, fused Adam": ours(False)}
+    if b.G.amp:
+        ways["+ bfloat16"] = ours(True)
+    return list(in_turns(ways, b.turns, steps).items())
+
+
 def until(b, y, goal, z, whiten, options, whole):
     """(seconds until the mean lowest context loss is <= goal, iterations, state); seconds None if never reached.
 
     `whole`: the search goes on to its last iteration all the same, and that is timed.
     """
-    began = time.perf_counter()
+    began = clock(b.device)
     for step, state in find_latent(b.G, None, y, b.mask, z=z(), window=b.preset.window, whiten=whiten, **options):
         if state["best"].mean() <= goal and not whole:
             break
-    seconds = time.perf_counter() - began
+    seconds = clock(b.device) - began
     return seconds if state["best"].mean() <= goal else None, step, state
 
 
-def race(b, aim, seconds_per_iteration):
+def fill(b, y, z):
+    """PSNR (N,) of the composites of images y from latents z."""
+    with torch.no_grad():
+        x = torch.cat([b.G(part) for part in z.split(256)])
+    return metrics.psnr(composite(y, x, b.mask), y).cpu()
+
+
+def on_all_test_images(b, starts, options, whiten):
+    """Paired PSNR gain of a search over the stored encodings by the report's recipe, on all test images that have one; None without them."""
+    if not b.session.up_to_date("encode"):
+        return None
+    z = b.session.encodings("test", "report")
+    y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.search_batch
+    found = torch.cat([last(find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options))["z"]
+                       for part in y.split(step)])
+    gain = fill(b, y, found) - fill(b, y, z)
+    return {"images": len(gain), **metrics.interval(gain.mean(), metrics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain))}
+
+
+def race(b, aim, unclipped, seconds_per_iteration):
     """Time to the reference's final mean loss over its images: from screened random starts and from the encoder."""
     p, n = b.preset, len(aim["context"])
     y, goal = b.session.data["test"].batch(slice(0, n), b.device), statistics.mean(aim["context"])
-    candidates = draw_z(CANDIDATES, p.z_dim, "normal", b.session.seed, "screen", device=b.device).clamp(-1, 1)
-    prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, key=(b.session.seed,)))
+    candidates = draw_z(CANDIDATES, p.z_dim, p.prior, b.session.seed, "screen", device=b.device).clamp(-1, 1)
+    prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, prior=p.prior, key=(b.session.seed,)))
     plain = seconds_per_iteration * aim["iterations"] * n / b.n
     result = {"images": n, "goal": goal, "reference_seconds": plain, "reference_seconds_extrapolated": True,
               "whitening_seconds": prepare, "loss": "mean over images of the lowest weighted context loss so far, both sides"}
 
-    def warm():
+    def warm(y=y):
         with torch.no_grad():
             return b.E(y, b.mask)
 
-    def screened():
+    def screened(y=y):
         return best_starts(b.G, y, b.mask, candidates, window=p.window)
 
     # the rows that are quoted: from random starts the whole search, because PSNR still rises after the loss is reached
-    rows = {"random starts": (screened, P, COLD), "random starts, stopped at the loss": (screened, P, COLD), "encoder": (warm, P, WARM), "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
+    rows = {"random starts": (screened, P, COLD), "random starts, stopped at the loss": (screened, P, COLD), "encoder": (warm, P, WARM),
+            "encoder, to the loss without the clip of z": (warm, P, dict(WARM, iterations=2 * WARM["iterations"])), "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
             "one random start, Adam": (lambda: target.starts(b.session, n).clamp(-1, 1), None,
                                        dict(iterations=300, optimiser="adam", lr=0.1, clip=1.0))}
     for name, (z, matrix, options) in rows.items():
-        turns = [until(b, y, goal, z, matrix, options, name == "random starts") for _ in range(b.turns if matrix is not None else 1)]
+        aimed, its_psnr = (unclipped["mean_context"], unclipped["psnr"]) if "without the clip" in name else (goal, aim["psnr"])
+        turns = [until(b, y, aimed, z, matrix, options, name == "random starts") for _ in range(b.turns if matrix is not None else 1)]
         _, iterations, state = turns[0]
         reached = None not in [t[0] for t in turns]
         searched = statistics.median(t[0] for t in turns) if reached else None
         total = searched + prepare * (matrix is not None) if reached else None
-        with torch.no_grad():
-            x = torch.cat([b.G(part) for part in state["z"].split(256)])
-        gain = metrics.psnr(composite(y, x, b.mask), y).cpu() - torch.tensor(aim["psnr"])
+        gain = fill(b, y, state["z"]) - torch.tensor(its_psnr)
         counts = metrics.bootstrap_counts(n, 2000)
-        result[name] = {"seconds": searched, "with_whitening": total, "iterations": iterations,
+        result[name] = {"goal": aimed, "seconds": searched, "with_whitening": total, "iterations": iterations,
                         "speedup": plain / total if reached else None,
                         "speedup_whitening_at_hand": plain / searched if reached else None,
                         "final_loss": float(state["best"].mean()),
                         "psnr_gain": metrics.interval(gain.mean(), counts @ gain.double() / n)}
         shown = f"{plain / total:.0f} x" if reached else "not reached"
         print(f"{name}: {iterations} iterations, {shown}, PSNR {gain.mean():+.2f} dB against the reference", flush=True)
+    for name, z, options in (("random starts", screened, COLD), ("encoder", warm, WARM)):
+        result[name]["psnr_gain_all"] = on_all_test_images(b, z, {**options, "iterations": result[name]["iterations"]}, P)
     return result, P
 
 
-def encode(b, aim, whiten, images):
-    """Encode the first training images in batches of 256 by encoder and 12 whitened steps; minutes for 60,000."""
+def encode(b, aim, whiten, prepare, images):
+    """Encode the first training images in batches of 256 by encoder and 12 whitened steps; minutes for 60,000, whitening included.
+
+    The loss is compared on the images of the reference's run: other images have other losses.
+    """
     data = b.session.data["train"].first(images)
 
-    def work():
-        losses = []
+    def losses(data):
+        found = []
         for i in range(0, len(data), 256):
             y = data.batch(slice(i, i + 256), b.device)
             with torch.no_grad():
                 z = b.E(y, b.mask)
-            losses.append(last(find_latent(b.G, None, y, b.mask, z=z, window=b.preset.window, whiten=whiten, **ENCODE))["best"])
-        return torch.cat(losses)
+            found.append(last(find_latent(b.G, None, y, b.mask, z=z, window=b.preset.window, whiten=whiten, **ENCODE))["best"])
+        return torch.cat(found)
 
-    seconds, loss = timed(work)
-    goal = statistics.mean(aim["context"])
-    return {"images": len(data), "seconds": seconds, "minutes_60000": seconds / len(data) * 60_000 / 60, "extrapolated": len(data) < 55_000,
-            "mean_loss": float(loss.mean()), "reference_loss": goal, "loss_ratio": float(loss.mean()) / goal, **ENCODE}
+    seconds, _ = timed(lambda: losses(data))
+    goal, loss = statistics.mean(aim["context"]), float(losses(b.session.data["test"].first(len(aim["context"]))).mean())
+    return {"images": len(data), "seconds": seconds, "minutes_60000": (seconds / len(data) * 60_000 + prepare) / 60,
+            "extrapolated": len(data) < 55_000, "mean_loss": loss, "reference_loss": goal, "loss_ratio": loss / goal, **ENCODE}
 
 
 def one_image(b):
@@ -282,6 +354,9 @@ def one_image(b):
     step = lambda compose: timed(lambda: last(refine(b.G, b.D, h, layer=p.layer, steps=50, step_size=p.step_size, compose=compose)))[0]  # noqa: E731
     return {"search_300_with_d": search(b.D), "search_300_without_d": search(None), "refine_50": step(lambda x: composite(y, x, b.mask)),
             "refine_50_overlay": step(Overlay(y, b.mask))}
+
+
+ABLATIONS = {"search": ablation_search, "refine": ablation_refine, "train": ablation_train}
 
 
 def batch_sizes(b, steps):
@@ -300,24 +375,25 @@ def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, f
     """Everything; returns the content of <preset>.json."""
     began = time.perf_counter()
     b = Bench(session, steps, turns, images)
-    aim = target.load(session, folder, fresh=full)
+    aim, unclipped = target.load(session, folder, fresh=full), target.load(session, folder, clip=None)
     result = {"preset": session.preset.name, "peak_flops": peak(b.device)}
     rows = shared_steps(b)
-    found, P = race(b, aim, rows["search_iteration"]["plain"]["seconds"])
+    found, P = race(b, aim, unclipped, rows["search_iteration"]["plain"]["seconds"])
     if full and aim.get("seconds"):
         found.update(reference_seconds=aim["seconds"], reference_seconds_extrapolated=False)
-        for row in (v for v in found.values() if isinstance(v, dict) and v.get("speedup")):
+        for row in (v for v in found.values() if isinstance(v, dict) and v["speedup"]):
             row["speedup"] = aim["seconds"] / row["with_whitening"]
             row["speedup_whitening_at_hand"] = aim["seconds"] / row["seconds"]
-    coded = encode(b, aim, P, len(session.data["train"]) if full else encodings)
+    coded = encode(b, aim, P, found["whitening_seconds"], len(session.data["train"]) if full else encodings)
     result = {"search_speedup": found["random starts"]["speedup"], "search_warm_speedup": found["encoder"]["speedup"],
               "refine_speedup": rows["refine_step"]["ours"]["speedup"], "train_step_speedup": rows["train_step"]["ours"]["speedup"],
               "encode_60000_minutes": coded["minutes_60000"], "extrapolated": not full, **result,
-              "time_to_target": found, "encode": coded, "steps": rows, "ablation_search": ablation(b, max(1, steps // 5)),
+              "time_to_target": found, "encode": coded, "steps": rows, 
+              **{f"ablation_{name}": rows(b, max(1, steps // 2)) for name, rows in ABLATIONS.items()},
               "batch_sizes": batch_sizes(b, max(1, steps // 5)), "one_image_seconds": one_image(b), "reference_run": {
                   k: aim[k] for k in ("fingerprint", "images", "iterations")}, "curve": aim["curve"],
               "images": images, "steps_per_block": steps, "turns": turns, "threads": torch.get_num_threads(), "versions": versions(),
-              "machine": report.machine(), "system": platform.platform(), "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
+              "machine": report.machine(b.device), "system": platform.platform(), "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
               "seconds": time.perf_counter() - began}
     write_json(Path(folder) / f"{session.preset.name}.json", result)
     report.write(result, TARGETS, Path(folder))

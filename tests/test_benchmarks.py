@@ -52,9 +52,16 @@ def test_all_keys_and_ratios_without_touching_committed_results(bench, session, 
         assert ways["ours"]["speedup"] == pytest.approx(ways["plain"]["seconds"] / ways["ours"]["seconds"])
         assert 0 < ways["ours"]["flop"] < ways["plain"]["flop"]
     assert r["refine_speedup"] == r["steps"]["refine_step"]["ours"]["speedup"]
-    assert r["encode_60000_minutes"] == pytest.approx(r["encode"]["seconds"] / 6 * 1000)
+    assert r["encode_60000_minutes"] == pytest.approx(r["encode"]["seconds"] / 6 * 1000 + r["time_to_target"]["whitening_seconds"] / 60)
+    unclipped = json.loads((tmp_path / "out" / "smoke_reference_unclipped.json").read_text())
+    assert unclipped["recipe"]["clip"] is None and unclipped["fingerprint"] != r["reference_run"]["fingerprint"]
+    goals = {name: row["goal"] for name, row in r["time_to_target"].items() if isinstance(row, dict)}
+    assert set(goals.values()) == {r["time_to_target"]["goal"], unclipped["mean_context"]}
+    assert r["time_to_target"]["encoder"]["psnr_gain_all"] is None  # no stored encodings by the report's recipe to compare with
+    for name in ("search", "refine", "train"):
+        assert r[f"ablation_{name}"][0][0] == "reference" and len(r[f"ablation_{name}"]) > 2
     table = (tmp_path / "out" / "smoke.md").read_text()
-    assert all(name in table for name in ("refine_speedup", "BatchNorm folded", "share of its precision's peak"))
+    assert all(name in table for name in ("refine_speedup", "BatchNorm folded", "fused Adam", "share of its precision's peak"))
     assert (tmp_path / "out" / "smoke.png").stat().st_size > 1000 and committed() == before
 
 

@@ -43,6 +43,8 @@ def watched_refine(*args, **options):
     return refine(*args, **options)
 
 
+if os.environ.get("OWN_DISK") == str(rank):
+    os.environ["CGI_ROOT"] += "/elsewhere"
 artifacts.Store.save, shape.refine = watched_save, watched_refine
 with parallel.group():
     for stage in sys.argv[2:]:
@@ -131,7 +133,16 @@ def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone,
     assert sum(computed(tmp_path, "shape_inpainting", 3)) == computed(alone, "shape_inpainting", 1)[0] - 9
 
 
-def test_an_error_of_one_process_ends_all_with_its_sentence(alone, tmp_path):
+def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path):
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        shutil.copytree(alone / "artifacts", folder / "artifacts")
+        forget(folder, ["encode"])
+    run = torchrun(tmp_path, 2, "encode", OWN_DISK="1")
+    assert run.returncode != 0 and "is not the same folder for all processes: put the project" in run.stderr
+    assert not list(tmp_path.rglob("encode.parts/*"))
+
+
+def test_an_error_of_every_process_ends_all_with_its_sentence(alone, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "cgi_helpers", "encode",
                "--preset", "smoke", "--device", "cpu"]
     run = subprocess.run(command, env={**os.environ, "CGI_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

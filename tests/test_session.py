@@ -261,7 +261,9 @@ def test_history_has_every_loss_and_the_grids_of_fixed_latents(place):
 def test_encodings_have_a_row_per_image(place):
     session = opened()
     for split, how, n in (("test", "report", 30), ("test", "best", 30), ("validation", "report", 20), ("pool", "best", 40)):
-        assert session.encodings(split, how).shape == (n, 4)
+        z = session.encodings(split, how)
+        assert z.shape == (n, 4) and z.dtype == torch.float32
+    assert session.load("encodings_best")[0]["pool"].dtype == torch.float16
     with pytest.raises(ValueError, match="no 'best' encodings of 'train': use one of"):
         session.encodings("train", "best")
 
@@ -354,6 +356,24 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
         assert total is None or len(calls) == total - steps  # the rest only
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
     assert opened().up_to_date(stage) and saved_steps(place, stage) == 0
+
+
+def test_pieces_of_another_cut_are_not_merged(place, monkeypatch):
+    """Someone who ran out of memory goes on with a smaller `search_batch`, which is no part of the fingerprint."""
+    forget(place, "encode")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        press_ctrl_c(patch, *MIDDLE["encode"][:3])
+        stages.encode(opened())
+    assert saved_steps(place, "encode")
+    session = opened(dataclasses.replace(TINY, search_batch=8))
+    stages.encode(session)
+    assert session.encodings("validation", "report").shape == (20, 4) and session.encodings("test", "report").shape == (30, 4)
+
+
+def test_a_prior_that_counts_is_not_left_out_of_the_search_in_silence(place):
+    for stage in ("encode", "encode_pool", "encode_best"):
+        with pytest.raises(ValueError, match="The stages search without D, which needs lam <= 0.001, but lam is 0.5: lower it"):
+            FUNCTIONS[stage](opened(dataclasses.replace(TINY, lam=0.5)))
 
 
 @pytest.mark.parametrize("at", [1, 7])
