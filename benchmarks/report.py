@@ -88,7 +88,7 @@ def plot(r, targets):
     return figure
 
 
-def write(r, targets, folder):
-    """<preset>.md and <preset>.png beside the JSON."""
-    atomic_write(folder / f"{r['preset']}.md", lambda p: p.write_text(table(r, targets)))
-    atomic_write(folder / f"{r['preset']}.png", lambda p: plot(r, targets).savefig(p, format="png", dpi=110))
+def write(r, targets, path):
+    """<path>.md and <path>.png, beside the JSON."""
+    atomic_write(path.with_name(path.name + ".md"), lambda p: p.write_text(table(r, targets)))
+    atomic_write(path.with_name(path.name + ".png"), lambda p: plot(r, targets).savefig(p, format="png", dpi=110))

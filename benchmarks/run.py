@@ -371,7 +371,7 @@ def batch_sizes(b, steps):
     return found
 
 
-def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, folder=RESULTS):
+def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, folder=RESULTS, name=""):
     """Everything; returns the content of <preset>.json."""
     began = time.perf_counter()
     b = Bench(session, steps, turns, images)
@@ -395,8 +395,9 @@ def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, f
               "images": images, "steps_per_block": steps, "turns": turns, "threads": torch.get_num_threads(), "versions": versions(),
               "machine": report.machine(b.device), "system": platform.platform(), "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
               "seconds": time.perf_counter() - began}
-    write_json(Path(folder) / f"{session.preset.name}.json", result)
-    report.write(result, TARGETS, Path(folder))
+    name = session.preset.name + name
+    write_json(Path(folder) / f"{name}.json", result)
+    report.write(result, TARGETS, Path(folder) / name)
     return result
 
 
@@ -407,12 +408,13 @@ def main(arguments=None):
     parser.add_argument("--full", action="store_true", help="run the reference's 1,000 iterations and encode all training images")
     parser.add_argument("--steps", type=int, default=50, help="iterations per block")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--name", default="", help="what to append to the preset's name in the names of the results, e.g. -float32")
     args = parser.parse_args(arguments)
     try:
-        result = measure(start(args.preset, device=args.device), args.steps, args.turns, full=args.full)
+        result = measure(start(args.preset, device=args.device), args.steps, args.turns, full=args.full, name=args.name)
     except (ArtifactError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    print((RESULTS / f"{result['preset']}.md").read_text())
+    print((RESULTS / f"{result['preset']}{args.name}.md").read_text())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import platform
 import signal
 import threading
@@ -29,7 +30,10 @@ def fast_dtype(device):
     """bfloat16 where the hardware has units for it, else None (plain float32).
 
     Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX, a GPU only from Ampere (8.0) on.
+    With CGI_FLOAT32=1 nothing counts: to see what the lower precision changes and brings.
     """
+    if os.environ.get("CGI_FLOAT32") == "1":
+        return None
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -32,7 +32,7 @@ def train_gan(session, fresh=False):
     steps = sample_steps(p, len(images))
     records = checkpoint.records
     for key in ("d_loss", "g_loss", "real", "fake"):
-        records.setdefault(key, torch.zeros(p.iterations))
+        records[key] = records.get(key, torch.zeros(p.iterations)).to(dev)  # there, so that no iteration waits for a copy
     records.setdefault("grids", torch.zeros(len(steps), 64, p.channels, p.size, p.size, dtype=torch.uint8))
 
     def record(step, state, records):

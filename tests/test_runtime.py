@@ -48,6 +48,8 @@ def test_auto_prefers_cuda(monkeypatch):
 def test_bfloat16_on_gpus_from_ampere_on(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5), "cuda:2": (9, 0)}.__getitem__)
     assert [runtime.fast_dtype(f"cuda:{i}") for i in range(3)] == [torch.bfloat16, None, torch.bfloat16]
+    monkeypatch.setenv("CGI_FLOAT32", "1")
+    assert runtime.fast_dtype("cuda:0") is None
 
 
 def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):

@@ -13,6 +13,7 @@ from cgi_helpers import evaluation, session as session_module, shape, stages, tr
 from cgi_helpers.artifacts import ArtifactError
 from cgi_helpers.presets import PRESETS, Preset
 from cgi_helpers.runtime import draw_z
+from cgi_helpers.search import whitening
 from cgi_helpers.session import STAGES, WRITER, Checkpoint, Session, start
 from cgi_helpers.stages import FUNCTIONS
 
@@ -218,6 +219,18 @@ def test_a_session_sees_what_was_made_again(place, monkeypatch):
     assert session.load("generator") is first
     stages.train_gan(session, fresh=True)
     assert session.load("generator") is not first
+
+
+def test_the_whitening_is_measured_once_per_generator(place):
+    session = opened()
+    first = session.whitening
+    expected = whitening(session.net("generator"), session.mask, window=TINY.window, prior=TINY.prior, key=(0,))
+    assert session.whitening is first and torch.equal(first, expected)
+    tree, meta = session.store.load("generator", "train")
+    tree["project.weight"][0] *= 3
+    session.store.save("generator", tree, "train", meta["fingerprint"])
+    del session.cache["generator", meta["fingerprint"]]  # as `session.save` does for a stage of this session
+    assert not torch.allclose(session.whitening, first)
 
 
 # --- what a session gives
