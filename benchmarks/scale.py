@@ -25,10 +25,10 @@ def point(images, size, width, iterations):
     from cgi_helpers.search import find_latent
     device = pick_device()
     G, mask = accelerate(Generator(100, width, size=size).eval(), device), center_mask(size).to(device)
-    y, found = torch.rand(images, 1, size, size) * 2 - 1, torch.zeros(images, 100)
+    y, found = torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8), torch.zeros(images, 100)  # bytes, as the data set's
 
     def encode(rows):
-        part = y[rows].to(device)
+        part = y[rows].to(device) / 127.5 - 1
         z = torch.zeros(len(part), 100, device=device)
         found[rows] = last(find_latent(G, None, part, mask, z=z, iterations=iterations - 1, optimiser="adam", lr=0.01))["z"].cpu()
 
@@ -50,12 +50,14 @@ def measured(**what):
 
 def measure(counts=(1, 10, 100, 1000, 10_000), sizes=(32, 64, 128), widths=(16, 32, 64), iterations=12, folder=RESULTS):
     """All points, written as JSON and plot."""
+    import report
+
     from cgi_helpers.artifacts import atomic_write, write_json
-    from cgi_helpers.runtime import versions
+    from cgi_helpers.runtime import fast_dtype, versions
     result = {"images": [measured(images=n, size=sizes[len(sizes) // 2], width=widths[len(widths) // 2], iterations=iterations) for n in counts],
               "size": [measured(images=min(BATCH, counts[-1]), size=s, width=widths[len(widths) // 2], iterations=iterations) for s in sizes],
               "width": [measured(images=min(BATCH, counts[-1]), size=sizes[len(sizes) // 2], width=w, iterations=iterations) for w in widths],
-              "batch": BATCH, "versions": versions()}
+              "batch": BATCH, "versions": versions(), "machine": report.machine(), "precision": str(fast_dtype("cpu") or "float32").removeprefix("torch.")}
     write_json(Path(folder) / "scale.json", result)
     atomic_write(Path(folder) / "scale.png", lambda p: plot(result).savefig(p, format="png", dpi=110))
     return result
