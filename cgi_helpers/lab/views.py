@@ -98,7 +98,7 @@ def number(v):
     return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
 
 
-def chart(title, xlabel, values, marker=None, most=1, width=172, height=96):
+def chart(title, xlabel, values, marker=None, most=1, width=174, height=104):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
     left, right, top, bottom = 2, 2, 20, 18
     finite = [v for v in values if math.isfinite(v)]
@@ -115,9 +115,10 @@ def chart(title, xlabel, values, marker=None, most=1, width=172, height=96):
              f'<text x="{left}" y="{height - 4}" class="small">0</text>',
              f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
              f'<text x="{width - right}" y="{height - 4}" class="small end">{most}</text>']
-    if finite:
-        parts += [f'<text x="{width - right - 4}" y="{top + 13}" class="small end">max {number(high)}</text>',
-                  f'<text x="{width - right - 4}" y="{height - bottom - 4}" class="small end">min {number(low)}</text>']
+    if finite:   # where the curve is not: a falling one leaves the corners top right and bottom left, a rising one the others
+        at_left, at_right = f'x="{left + 4}" class="small"', f'x="{width - right - 4}" class="small end"'
+        upper, lower = (at_right, at_left) if finite[-1] < finite[0] else (at_left, at_right)
+        parts += [f'<text {upper} y="{top + 14}">max {number(high)}</text>', f'<text {lower} y="{height - bottom - 4}">min {number(low)}</text>']
     if marker is not None and marker < len(values) and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
         parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',
@@ -175,7 +176,7 @@ def gradient_view(run, maps):
             row.append(picture(title, heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
                                {"low": "0", "high": "largest", "text": ""}))
         rows.append(row)
-    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of the area")
+    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of area")
     return {"pictures": shown + rows[0] + [refined] + rows[1], "charts": "", "heat": heat_colours()}
 
 
