@@ -67,7 +67,7 @@ def run_view(run, index):
     refining = frame.phase == "refine"
     before = run.frames[run.searched if refining else 0].image
     change = np.abs(frame.image.astype(int) - before.astype(int)).max(0) / 127.5
-    step = f"step {frame.step}" if refining else f"iteration {frame.step}"
+    step = f"step {frame.step}" if refining else f"iter. {frame.step}"
     d = "" if math.isnan(frame.logit) else f"D says {probability(frame.logit)} real"
     pictures = [picture("input", masked(y, mask), "the hole is blue"),
                 picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
@@ -75,8 +75,8 @@ def run_view(run, index):
                 picture("original", y, "")]
     search, steps = run.frames[:run.searched], run.frames[run.searched:]
     here = (index, None) if not refining else (None, index - run.searched)
-    charts = (chart("context loss", "search iteration", [f.context for f in search], here[0], run.recipe.iterations)
-              + chart("prior loss", "search iteration", [f.prior for f in search], here[0], run.recipe.iterations)
+    charts = (chart("context loss", "iteration", [f.context for f in search], here[0], run.recipe.iterations)
+              + chart("prior loss", "iteration", [f.prior for f in search], here[0], run.recipe.iterations)
               + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps))
     return {"pictures": pictures, "charts": charts, "heat": heat_colours()}
 
@@ -115,10 +115,9 @@ def chart(title, xlabel, values, marker=None, most=1, width=174, height=104):
              f'<text x="{left}" y="{height - 4}" class="small">0</text>',
              f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
              f'<text x="{width - right}" y="{height - 4}" class="small end">{most}</text>']
-    if finite:   # where the curve is not: a falling one leaves the corners top right and bottom left, a rising one the others
-        at_left, at_right = f'x="{left + 4}" class="small"', f'x="{width - right - 4}" class="small end"'
-        upper, lower = (at_right, at_left) if finite[-1] < finite[0] else (at_left, at_right)
-        parts += [f'<text {upper} y="{top + 14}">max {number(high)}</text>', f'<text {lower} y="{height - bottom - 4}">min {number(low)}</text>']
+    if finite:   # a falling curve leaves the upper right corner free, a rising one the upper left
+        corner = f'x="{width - right - 4}" class="small end"' if finite[-1] < finite[0] else f'x="{left + 4}" class="small"'
+        parts += [f'<text {corner} y="{top + y}">{name} {number(v)}</text>' for y, name, v in ((14, "max", high), (30, "min", low))]
     if marker is not None and marker < len(values) and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
         parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',

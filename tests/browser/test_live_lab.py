@@ -164,7 +164,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.lab.get_by_label("frame", exact=True).focus()
     page.page.keyboard.press("Home")
     page.becomes("filled by the search", lambda x: not close(x, direct()))
-    page.lab.get_by_text("iteration 0", exact=False).first.wait_for()
+    page.lab.get_by_text("iter. 0", exact=False).first.wait_for()
     page.lab.get_by_role("button", name="Play", exact=True).click()
     page.becomes("refined", lambda x: close(x, direct()))
 
