@@ -145,7 +145,7 @@ class LiveLab(widgets.VBox):
                             layout=widgets.Layout(width="280px", flex="0 0 auto"))
 
     def _middle(self):
-        self.player = Player(lambda index: self._act(lambda: self._step_to(index)))
+        self.player = Player(lambda run, index: self._act(lambda: self._step_to(run, index)))
         return widgets.VBox([self.screens["inpaint"], self.player], layout=widgets.Layout(width="398px", flex="0 0 auto"))
 
     def _right(self):
@@ -364,10 +364,11 @@ class LiveLab(widgets.VBox):
             most = len(self.run.frames) - 1
             self.player.show(min(self.index, most), most, enabled=True)
 
-    def _step_to(self, index):
+    def _step_to(self, run, index):
         with self.lock:
-            self.index = min(index, len(self.run.frames) - 1)
-            self._put(views.run_view(self.run, self.index))
+            if self.player.accepts(run, index):
+                self.index = index
+                self._put(views.run_view(self.run, index))
 
     def _put(self, view):
         self.screens["inpaint"].view = {**view, "charts": ""}

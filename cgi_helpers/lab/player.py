@@ -1,4 +1,4 @@
-"""The play bar: steps through the frames of a run, and never shows a frame of an older one."""
+"""The play bar: steps through the frames of a run, and tells which run a wish is about."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ HERE = Path(__file__).parent
 
 
 class Player(anywidget.AnyWidget):
-    """Calls `stepped(index)` when the reader goes to a frame of the present run. `begin` starts another run: whatever the browser
-    still asks of the older one is ignored, and its playing ends."""
+    """Calls `stepped(run, index)` when the reader goes to a frame. `begin` starts another run, which ends the playing of the older
+    one; what the browser still asks of that is not to be shown: `accepts` knows."""
     _esm = (HERE / "player.js").read_text("utf-8")
     _css = (HERE / "painter.css").read_text("utf-8")
     run = traitlets.Int(0).tag(sync=True)
@@ -35,7 +35,9 @@ class Player(anywidget.AnyWidget):
         with self.hold_sync():
             self.most, self.frame, self.enabled = most, frame, enabled
 
+    def accepts(self, run, index):
+        """True if the present run is meant and has this frame."""
+        return self.enabled and run == self.run and 0 <= index <= self.most
+
     def _asked(self, change):
-        run, index = change.new
-        if self.enabled and run == self.run and 0 <= index <= self.most:
-            self.stepped(index)
+        self.stepped(*change.new)

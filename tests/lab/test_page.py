@@ -441,7 +441,7 @@ def test_an_error_about_the_present_image_ends_the_run_of_an_older_one(make, mon
     assert page.worker.wait(LONG) and "The data are gone." in page.status.value and page.run is None
 
 
-@pytest.mark.parametrize("how", ["error", "superseded by an error", "stop"])
+@pytest.mark.parametrize("how", ["error", "superseded by an error", "stop", "stop with another run waiting"])
 def test_the_play_bar_is_usable_however_a_run_ends(make, how):
     page = make(synchronous=False)
     page.ask()
@@ -453,10 +453,12 @@ def test_the_play_bar_is_usable_however_a_run_ends(make, how):
         reached, go = gate(page)
         page.knobs["lam"].value = 0.5
         assert reached.wait(LONG)
+        if "waiting" in how:
+            page.knobs["lam"].value = 0.6
         page.painter.clear() if "error" in how else page.stop()
         go.set()
     assert page.worker.wait(LONG) and page.player.enabled and page.player.most == len(page.run.frames) - 1
-    assert how == "stop" or page.player.most == frames - 1
+    assert how == "stop" or page.player.most == frames - 1   # the one that finished is still there
     go_to(page, 0)
     assert page.index == 0
 
