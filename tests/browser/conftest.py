@@ -46,7 +46,7 @@ def served(folder, cells):
         finally:
             os.killpg(server.pid, signal.SIGTERM)  # the kernels, too
             try:
-                server.wait(20)
+                server.wait(5)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
