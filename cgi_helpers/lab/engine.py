@@ -48,6 +48,12 @@ class Run:
     refined: torch.Tensor = None     # composite after the refinement
 
     @property
+    def progress(self):
+        """Where the run stands, for the reader."""
+        name, of = ("Search", self.recipe.iterations) if self.frames[-1].phase == "search" else ("Refinement", self.recipe.steps)
+        return f"{name}: {self.frames[-1].step} of {of}, {self.frames[-1].seconds:.1f} s"
+
+    @property
     def searched(self):
         """Number of frames of the search."""
         return sum(f.phase == "search" for f in self.frames)
@@ -76,8 +82,13 @@ class Bounded(OrderedDict):
         return value
 
 
+def nobody(text):
+    """Listens to the progress of work when nobody else does."""
+
+
 class Engine:
-    """Runs recipes of one session. Every method takes a `cancel` event and returns early, with None, once it is set."""
+    """Runs recipes of one session. Every method takes a `cancel` event and returns early, with None, once it is set; those that
+    compute several things call `tell(text)` with their progress."""
 
     def __init__(self, session, remembered=REMEMBERED):
         self.session, self.nets, self.cache = session, {}, Bounded(remembered)
@@ -144,11 +155,11 @@ class Engine:
         if run.refined is not None:
             self.cache.put(recipe, run)
 
-    def run(self, recipe, cancel=None):
+    def run(self, recipe, cancel=None, tell=nobody):
         """The finished Run of a recipe, or None if it was cancelled."""
         run = None
         for run in self.stream(recipe, cancel or threading.Event()):
-            pass
+            tell(run.progress)
         return run if run is not None and run.refined is not None else None
 
     def _search(self, run, cancel):
@@ -196,52 +207,55 @@ class Engine:
 
     # --- side by side
 
-    def compare(self, recipe, cancel):
+    def compare(self, recipe, cancel, tell=nobody):
         """{"semantic": image, epochs: refined image, ...} (1, C, H, W), the same search for all; None if cancelled."""
-        return self._remember(("compare", recipe), lambda: self._compare(recipe, cancel))
+        return self._remember(("compare", recipe), lambda: self._compare(recipe, cancel, tell))
 
-    def _compare(self, recipe, cancel):
-        run = self.run(recipe, cancel)
+    def _compare(self, recipe, cancel, tell):
+        run = self.run(recipe, cancel, tell)
         if run is None:
             return None
         images = {"semantic": run.semantic}
         for epochs in self.session.preset.shape_stages:
-            other = self.run(replace(recipe, epochs=epochs), cancel)
+            other = self.run(replace(recipe, epochs=epochs), cancel, lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"))
             if other is None:
                 return None
             images[epochs] = other.refined
         return run, images
 
-    def diversity(self, recipe, n, cancel):
+    def diversity(self, recipe, n, cancel, tell=nobody):
         """(run-like y and mask, (n, C, H, W) completions from n random starts, (H, W) standard deviation); None if cancelled."""
-        return self._remember(("diversity", n, recipe), lambda: self._diversity(recipe, n, cancel))
+        return self._remember(("diversity", n, recipe), lambda: self._diversity(recipe, n, cancel, tell))
 
-    def _diversity(self, recipe, n, cancel):
+    def _diversity(self, recipe, n, cancel, tell):
         run = self.new_run(recipe)
         random = recipe if recipe.search != "warm start" else replace(recipe, search="random start")
         y = run.y.expand(n, -1, -1, -1)
         z = self.starts(random, run.y, run.mask, n)
-        for _, state in find_latent(self.net("generator"), self.net(0), y, run.mask, z=z, **self.search_options(random)):
+        for step, state in find_latent(self.net("generator"), self.net(0), y, run.mask, z=z, **self.search_options(random)):
             if cancel.is_set():
                 return None
-        for _, refined in self.refinement(recipe, state["z"], y, run.mask):
+            tell(f"Search from {n} starts: {step} of {recipe.iterations}")
+        for step, refined in self.refinement(recipe, state["z"], y, run.mask):
             if cancel.is_set():
                 return None
+            tell(f"Refinement of {n} completions: {step} of {recipe.steps}")
         return run, refined["images"], refined["images"].std(0, correction=0).mean(0)
 
-    def gradients(self, recipe, cancel):
+    def gradients(self, recipe, cancel, tell=nobody):
         """{epochs: (H, W)}: length of the gradient of -log D at every pixel of the semantic composite (what D asks to change),
         for every stored discriminator; None if cancelled."""
-        return self._remember(("gradients", recipe), lambda: self._gradients(recipe, cancel))
+        return self._remember(("gradients", recipe), lambda: self._gradients(recipe, cancel, tell))
 
-    def _gradients(self, recipe, cancel):
-        run = self.run(recipe, cancel)
+    def _gradients(self, recipe, cancel, tell):
+        run = self.run(recipe, cancel, tell)
         if run is None:
             return None
         maps = {}
         for epochs in self.session.preset.shape_stages:
             if cancel.is_set():
                 return None
+            tell(f"Gradient of D after {epochs:g} epochs of shaping")
             maps[epochs] = {name: self.gradient(x, epochs) for name, x in (("semantic", run.semantic), ("refined", run.refined))}
         return run, maps
 

@@ -6,7 +6,7 @@ import ipywidgets as widgets
 
 from ..refine import STOPS
 from .logslider import LogSlider
-from .recipe import MOST, SEARCHES
+from .recipe import RANGES, SEARCHES
 
 WIDTH, LABEL = "360px", "128px"
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
@@ -16,14 +16,14 @@ def _common(label, hint, **layout):
     return dict(description=label, tooltip=hint, style={"description_width": LABEL}, layout=widgets.Layout(width=WIDTH, **layout))
 
 
-def whole(label, hint, low, high, value, step=1):
-    """Slider of whole numbers, its number can be typed."""
-    return widgets.IntSlider(value=value, min=low, max=high, step=step, **_common(label, hint))
+def whole(label, hint, limits, value):
+    """Slider of whole numbers, its number can be typed. Every number is a step: the browser would round what is typed or loaded."""
+    return widgets.IntSlider(value=value, min=limits[0], max=limits[1], **_common(label, hint))
 
 
-def logarithmic(label, hint, low, high, value):
+def logarithmic(label, hint, limits, value):
     """Slider of positive numbers over decades, its number can be typed."""
-    return LogSlider(value, low, high, description=label, tooltip=hint, width=WIDTH, label=LABEL)
+    return LogSlider(value, *limits, description=label, tooltip=hint, width=WIDTH, label=LABEL)
 
 
 def choice(label, hint, options, value):
@@ -40,19 +40,19 @@ def make_knobs(session, recipe):
     return {
         "search": choice("search", "Where the latent search starts and how it walks: from the encoder's answer or from noise by Adam, "
                                    "or the report's recipe (noise, Nesterov, |z| at most 1).", list(SEARCHES), recipe.search),
-        "iterations": whole("iterations", "Steps of the latent search; each is one pass through G and back.", 0, MOST["iterations"],
-                            recipe.iterations, 10),
+        "iterations": whole("iterations", "Steps of the latent search; each is one pass through G and back.", RANGES["iterations"],
+                            recipe.iterations),
         "lam": logarithmic("lambda (no unit)", "Weight of the prior loss: how much the search cares that D finds the picture real.",
-                           1e-6, 10, recipe.lam),
+                           RANGES["lam"], recipe.lam),
         "restarts": whole("starts per image", "The search runs from so many starts at once and keeps the one with the lowest loss.",
-                          1, MOST["restarts"], recipe.restarts),
-        "seed": widgets.BoundedIntText(value=recipe.seed, min=0, max=MOST["seed"],
+                          RANGES["restarts"], recipe.restarts),
+        "seed": widgets.BoundedIntText(value=recipe.seed, min=RANGES["seed"][0], max=RANGES["seed"][1],
                                        **_common("seed", "Chooses the random starts and the draws of the probabilistic stop.")),
         "layer": choice("layer of G", "The activations that D's gradient moves: early layers change shapes, late ones pixels.",
                         layers, recipe.layer),
         "step_size": logarithmic("step size", "How far one refinement step moves the activations along D's gradient (momentum 0.9).",
-                                 1e-4, 1, recipe.step_size),
-        "steps": whole("refinement steps", "Number of refinement steps.", 0, MOST["steps"], recipe.steps),
+                                 RANGES["step_size"], recipe.step_size),
+        "steps": whole("refinement steps", "Number of refinement steps.", RANGES["steps"], recipe.steps),
         "stop": choice("stopping rule", "Which step is the result: the one with D's best score, the first one above real images' median, "
                                         "or a random one.", list(STOPS), recipe.stop),
         "epochs": choice("shaping of D", "Which stored discriminator refines: after so many epochs of shaping on refined samples.",

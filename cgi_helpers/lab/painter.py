@@ -19,8 +19,9 @@ class Painter(anywidget.AnyWidget):
 
     A hole that is not such a text is refused with a sentence in `message`. Calls from Python and strokes share one history.
     """
-    _esm = HERE / "painter.js"
-    _css = HERE / "painter.css"
+    # texts, not paths: anywidget never lets go of a widget whose file it watches
+    _esm = (HERE / "painter.js").read_text("utf-8")
+    _css = (HERE / "painter.css").read_text("utf-8")
     image = traitlets.Unicode("").tag(sync=True)     # PNG data URL
     hole = traitlets.Unicode("").tag(sync=True)
     size = traitlets.Int(64).tag(sync=True)          # pixels per side
@@ -63,11 +64,13 @@ class Painter(anywidget.AnyWidget):
         missing = torch.frombuffer(bytearray(self.hole.encode()), dtype=torch.uint8) == ord("1")
         return (~missing).float().view(1, 1, self.size, self.size)
 
-    def set_mask(self, mask):
-        """Show a mask (1, 1, size, size), 1 = known; ValueError for another shape."""
+    def set_mask(self, mask, new=False):
+        """Show a mask (1, 1, size, size), 1 = known; ValueError for another shape. `new`: nothing before it can be undone."""
         if tuple(mask.shape) != (1, 1, self.size, self.size):
             raise ValueError(f"The painter shows masks of shape (1, 1, {self.size}, {self.size}), not {tuple(mask.shape)}.")
         self.hole = "".join("01"[int(v)] for v in (mask.flatten() == 0).tolist())
+        if new:
+            self.past = []
 
     def set_image(self, x):
         """Show an image (1, C, size, size) in [-1, 1], C = 1 or 3; ValueError for another shape."""

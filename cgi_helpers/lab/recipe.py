@@ -2,22 +2,27 @@
 
 import base64
 import binascii
+import hashlib
 import json
-import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from reprlib import repr as brief
 
 import numpy as np
 import torch
 
 from ..masks import MASKS, check_mask, named_mask
 from ..refine import STOPS
-from ..runtime import generator
+from ..runtime import fast_dtype, generator
 
 FORMAT = "cgi live lab 1"
 SEARCHES = ("warm start", "random start", "report's recipe")
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: measuring that matrix would take a second per drawn hole
-MOST = {"iterations": 1000, "restarts": 8, "steps": 100, "seed": 10 ** 6}  # what the sliders and a loaded recipe may ask for
+RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1), "step_size": (1e-4, 1.0),
+          "steps": (0, 100)}   # what the knobs offer and a recipe may ask for
+TYPES = {int: (int,), float: (int, float), str: (str,)}   # of JSON's values for a field; bool is none of them
+FACTS = {"networks": "other networks", "preset_seed": "another seed of the session", "device": "another kind of device",
+         "precision": "another precision", "torch": "another version of torch", "original": "another image of this number"}
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,21 @@ class Recipe:
     stop: str            # one of refine.STOPS
     epochs: float        # of shaping: which stored discriminator
 
+    def __post_init__(self):
+        if self.picture:   # nothing may depend on the number of a test image that is not shown
+            object.__setattr__(self, "image", 0)
 
-def default_recipe(session):
-    """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation chose."""
+
+def default_recipe(session, tuned=True):
+    """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation chose
+    (`tuned=False`: the last stage, whatever was chosen)."""
     p = session.preset
     stage = p.shape_stages[-1]
-    if session.up_to_date("tune"):
+    if tuned and session.up_to_date("tune"):
         chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
         stage = next(e for e in p.shape_stages if str(e) == chosen)
     return Recipe(image=0, picture="", hole=p.mask, search="warm start", lam=p.lam, iterations=WARM_ITERATIONS, restarts=1,
-                  seed=session.seed, layer=p.layer, step_size=p.step_size_independent, steps=p.refine_steps, stop="best",
+                  seed=session.seed % (RANGES["seed"][1] + 1), layer=p.layer, step_size=p.step_size_independent, steps=p.refine_steps, stop="best",
                   epochs=stage)
 
 
@@ -107,41 +117,50 @@ def check(recipe, session):
     choices = {"search": SEARCHES, "stop": STOPS, "epochs": p.shape_stages, "layer": range(len(bin(p.size)) - 4)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
-            raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} but is {getattr(recipe, name)!r}.")
-    lowest = {"restarts": 1}
-    for name, most in {**MOST, "image": len(split) - 1}.items():
-        if not lowest.get(name, 0) <= getattr(recipe, name) <= most:
-            raise ValueError(f"The recipe's {name} must be between {lowest.get(name, 0)} and {most} but is {getattr(recipe, name)!r}.")
-    if not (0 <= recipe.lam < math.inf and 0 < recipe.step_size < math.inf):
-        raise ValueError("The recipe's lam must not be negative and its step_size must be positive; both must be finite.")
+            raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} but is {brief(getattr(recipe, name))}.")
+    for name, (low, high) in {**RANGES, "image": (0, len(split) - 1)}.items():
+        if not low <= getattr(recipe, name) <= high:
+            raise ValueError(f"The recipe's {name} must be between {low:g} and {high} but is {brief(getattr(recipe, name))}.")
     if not recipe.hole.startswith(DRAWN) and recipe.hole not in MASKS:
-        raise ValueError(f"Unknown hole {recipe.hole!r} in the recipe: use one of {', '.join(MASKS)} or draw one.")
+        raise ValueError(f"Unknown hole {brief(recipe.hole)} in the recipe: use one of {', '.join(MASKS)} or draw one.")
     return recipe
 
 
-def dump(recipe, session):
-    """The recipe as JSON text, with the preset, its seed and the digests of the networks that it was run on."""
+def facts(recipe, session):
+    """What the pixels depend on beside the recipe: networks, seed, device, precision, torch, and the image behind its number."""
     nets = {a: (session.store.metadata(a) or {}).get("digest") for a in ("generator", "discriminator", "encoder", "shaped_independent")}
-    return json.dumps({"format": FORMAT, "preset": session.preset.name, "preset_seed": session.seed, "networks": nets,
+    precision = fast_dtype(session.device) if session.preset.amp else None
+    return {"networks": nets, "preset_seed": session.seed, "device": session.device.type, "precision": str(precision or torch.float32),
+            "torch": torch.__version__, "original": hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]}
+
+
+def dump(recipe, session, frame=None):
+    """The recipe as JSON text, with the preset, its `facts` and the number of the frame shown (None: the last)."""
+    return json.dumps({"format": FORMAT, "preset": session.preset.name, **facts(recipe, session), "frame": frame,
                        "recipe": asdict(recipe)}, indent=1) + "\n"
 
 
-def parse(text, session):
-    """(recipe, note) from JSON text; the note says if it was saved with other networks. ValueError in one sentence."""
+def parse(content, session):
+    """(recipe, frame, note) from JSON (text or bytes) whose every value was tried; the note says what was different where it was
+    saved. ValueError in one sentence."""
     try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
+        content = json.loads(content)
+        values, frame = content["recipe"], content.get("frame")
+        if content["format"] != FORMAT or set(values) != {f.name for f in fields(Recipe)}:
             raise KeyError
-        values = content["recipe"]
-        numbers = {f.name: f.type(values[f.name]) for f in fields(Recipe)}
-        if set(values) != set(numbers) or any(isinstance(values[k], str) != isinstance(v, str) for k, v in numbers.items()):
-            raise KeyError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if any(type(values[f.name]) not in TYPES[f.type] for f in fields(Recipe)) or type(frame) not in (int, type(None)):
+            raise TypeError
+        recipe = Recipe(**{f.name: f.type(values[f.name]) for f in fields(Recipe)})
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("This file is not a recipe that the live lab saved: choose the .json file of a saved state.") from error
     if content.get("preset") != session.preset.name:
-        raise ValueError(f"This recipe was saved with preset {content.get('preset')!r}, but the page runs {session.preset.name!r}: "
+        raise ValueError(f"This recipe was saved with preset {brief(content.get('preset'))}, but the page runs {session.preset.name!r}: "
                          "open the page with that preset.")
-    numbers["epochs"] = next((e for e in session.preset.shape_stages if e == numbers["epochs"]), numbers["epochs"])
-    recipe = check(Recipe(**numbers), session)
-    same = json.loads(dump(recipe, session))["networks"] == content.get("networks") and content.get("preset_seed") == session.seed
-    return recipe, "" if same else "It was saved with other networks, so its pixels differ."
+    check(recipe, session)
+    hole_mask(recipe, session)
+    if frame is not None and not 0 <= frame <= recipe.iterations + recipe.steps + 1:
+        raise ValueError(f"The recipe's frame must be between 0 and {recipe.iterations + recipe.steps + 1} but is {brief(frame)}.")
+    stage = next(e for e in session.preset.shape_stages if e == recipe.epochs)   # 2.0 means the stage 2
+    recipe, here = replace(recipe, epochs=stage), facts(recipe, session)
+    other = [text for name, text in FACTS.items() if content.get(name) != here[name]]
+    return recipe, frame, f"It was saved with {' and '.join(other)}, so its pixels may differ." if other else ""

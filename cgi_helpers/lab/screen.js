@@ -26,7 +26,7 @@ function render({ model, el }) {
   const draw = () => {
     const view = model.get("view");
     empty.textContent = view.pictures.length ? "" : model.get("empty");
-    empty.hidden = view.pictures.length > 0;
+    empty.hidden = !empty.textContent;
     pictures.style.gridTemplateColumns = `repeat(${model.get("columns")}, ${model.get("side")}px)`;
     while (pictures.children.length > view.pictures.length) pictures.lastChild.remove();
     while (pictures.children.length < view.pictures.length) pictures.append(cell());

@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 
 class Screen(anywidget.AnyWidget):
     """`view`: a dict as `views` makes it; `columns`: pictures per row; `side`: CSS pixels of a picture."""
-    _esm = HERE / "screen.js"
-    _css = HERE / "screen.css"
+    _esm = (HERE / "screen.js").read_text("utf-8")
+    _css = (HERE / "screen.css").read_text("utf-8")
     view = traitlets.Dict({"pictures": [], "charts": "", "heat": ""}).tag(sync=True)
     columns = traitlets.Int(4).tag(sync=True)
     side = traitlets.Int(170).tag(sync=True)

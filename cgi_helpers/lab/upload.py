@@ -8,14 +8,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG")   # the only decoders that touch what a stranger sends; JPEG opens a phone's MPO, too
 
 
 def read_image(content, name="the file", size=64, channels=1):
     """(image (1, channels, size, size) in [-1, 1], note) from the bytes of a PNG or JPEG.
 
-    The whole picture is kept: turned as its EXIF data say, transparent parts put on black, shrunk by averaging until the longer side
-    fits, padded with black to a square (the data's background is black) and, for one channel, made grey (ITU-R 601 luminance).
+    The whole picture is kept: turned as its EXIF data say, shrunk by averaging until the longer side fits, transparent parts put on
+    black, padded with black to a square (the data's background is black) and, for one channel, made grey (ITU-R 601 luminance).
     `note` is "" or one sentence about what was dropped. ValueError in one sentence for anything else than one PNG or
     JPEG of at most 50 megapixels; the size is judged before the pixels are decoded.
     """
@@ -24,34 +24,39 @@ def read_image(content, name="the file", size=64, channels=1):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=None)
-        if picture.format not in FORMATS and picture.format != "MPO":   # MPO: JPEG with a second picture, from phones
-            raise ValueError(f"{name} is a {picture.format} file: choose a PNG or JPEG picture.")
-        w, h = picture.size
-        if w * h > MOST_PIXELS:
-            raise ValueError(f"{name} has {w * h / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}: make it smaller first.")
-        animated = picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1
-        picture.draft("RGB", (4 * size, 4 * size))   # JPEG: decode at a fraction of the size
-        picture.load()
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        pixels = picture.width * picture.height
+        if pixels <= MOST_PIXELS:
+            small, note = _shrink(picture, size)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MOST_PIXELS / 1e6:.0f} megapixels: make it smaller first.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read: choose a PNG or JPEG picture.") from error
-    except (OSError, SyntaxError, EOFError) as error:   # Pillow's errors for damaged files
+    except Exception as error:   # Pillow raises a dozen kinds of errors for damaged files
         raise ValueError(f"{name} is damaged or incomplete: choose another PNG or JPEG picture.") from error
-    notes = ["It was animated: only its first frame is used."] * animated
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):   # 16 bits of grey
-        picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        if colours.getchannel("A").getextrema()[0] < 255:
-            notes.append("Its transparent parts became black.")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), colours)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    scale = size / max(picture.size)
-    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"{name} has {pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}: make it smaller first.")
+    small = small.convert("L" if channels == 1 else "RGB")
     square = Image.new(small.mode, (size, size))
     square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     array = np.asarray(square, dtype=np.float32).reshape(size, size, channels).transpose(2, 0, 1)
-    return torch.from_numpy(array.copy())[None] / 127.5 - 1, " ".join(notes)
+    return torch.from_numpy(array.copy())[None] / 127.5 - 1, note
+
+
+def _shrink(picture, size):
+    """(the picture upright, 8 bits, opaque, its longer side `size`; note). It becomes small first: all else is then quick."""
+    notes = ["It was animated: only its first frame is used."] * (picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1)
+    picture.draft("RGB", (4 * size, 4 * size))   # JPEG: decode at a fraction of the size
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I"):   # no numbers to average yet
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    scale = size / max(picture.size)
+    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    if picture.mode.startswith("I"):   # 16 bits of grey
+        picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+    if picture.mode in ("LA", "RGBA"):
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema()[0] < 255:
+            notes.append("Its transparent parts became black.")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
+    return picture, " ".join(notes)

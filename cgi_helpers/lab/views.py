@@ -67,7 +67,7 @@ def run_view(run, index):
     refining = frame.phase == "refine"
     before = run.frames[run.searched if refining else 0].image
     change = np.abs(frame.image.astype(int) - before.astype(int)).max(0) / 127.5
-    step = f"step {frame.step}" if refining else f"iteration {frame.step}"
+    step = f"step {frame.step}" if refining else f"iter. {frame.step}"
     d = "" if math.isnan(frame.logit) else f"D says {probability(frame.logit)} real"
     pictures = [picture("input", masked(y, mask), "the hole is blue"),
                 picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
@@ -75,8 +75,8 @@ def run_view(run, index):
                 picture("original", y, "")]
     search, steps = run.frames[:run.searched], run.frames[run.searched:]
     here = (index, None) if not refining else (None, index - run.searched)
-    charts = (chart("context loss", "search iteration", [f.context for f in search], here[0], run.recipe.iterations)
-              + chart("prior loss", "search iteration", [f.prior for f in search], here[0], run.recipe.iterations)
+    charts = (chart("context loss", "iteration", [f.context for f in search], here[0], run.recipe.iterations)
+              + chart("prior loss", "iteration", [f.prior for f in search], here[0], run.recipe.iterations)
               + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps))
     return {"pictures": pictures, "charts": charts, "heat": heat_colours()}
 
@@ -98,7 +98,7 @@ def number(v):
     return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
 
 
-def chart(title, xlabel, values, marker=None, most=1, width=172, height=96):
+def chart(title, xlabel, values, marker=None, most=1, width=174, height=104):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
     left, right, top, bottom = 2, 2, 20, 18
     finite = [v for v in values if math.isfinite(v)]
@@ -115,9 +115,9 @@ def chart(title, xlabel, values, marker=None, most=1, width=172, height=96):
              f'<text x="{left}" y="{height - 4}" class="small">0</text>',
              f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
              f'<text x="{width - right}" y="{height - 4}" class="small end">{most}</text>']
-    if finite:
-        parts += [f'<text x="{width - right - 4}" y="{top + 13}" class="small end">max {number(high)}</text>',
-                  f'<text x="{width - right - 4}" y="{height - bottom - 4}" class="small end">min {number(low)}</text>']
+    if finite:   # a falling curve leaves the upper right corner free, a rising one the upper left
+        corner = f'x="{width - right - 4}" class="small end"' if finite[-1] < finite[0] else f'x="{left + 4}" class="small"'
+        parts += [f'<text {corner} y="{top + y}">{name} {number(v)}</text>' for y, name, v in ((14, "max", high), (30, "min", low))]
     if marker is not None and marker < len(values) and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
         parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',
@@ -175,7 +175,7 @@ def gradient_view(run, maps):
             row.append(picture(title, heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
                                {"low": "0", "high": "largest", "text": ""}))
         rows.append(row)
-    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of the area")
+    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of area")
     return {"pictures": shown + rows[0] + [refined] + rows[1], "charts": "", "heat": heat_colours()}
 
 

@@ -14,14 +14,16 @@ class Worker:
     def __init__(self, synchronous=False):
         self.synchronous = synchronous
         self.condition, self.waiting, self.cancel, self.thread = threading.Condition(), None, threading.Event(), None
-        self.busy = False
+        self.busy = self.closed = False
 
     def submit(self, job):
         """Queue `job`, cancelling whatever runs or waits."""
-        if self.synchronous:
+        if self.synchronous and not self.closed:
             job(threading.Event())
             return
         with self.condition:
+            if self.closed:
+                return
             self.cancel.set()
             self.waiting = job
             if self.thread is None or not self.thread.is_alive():
@@ -30,10 +32,19 @@ class Worker:
             self.condition.notify_all()
 
     def stop(self):
-        """Cancel what runs and forget what waits."""
+        """Cancel what runs and forget what waits; True if there was either."""
         with self.condition:
+            found = self.busy or self.waiting is not None
             self.cancel.set()
             self.waiting = None
+            return found
+
+    def close(self):
+        """Stop for ever: the thread ends, later requests are ignored."""
+        with self.condition:
+            self.stop()
+            self.closed = True
+            self.condition.notify_all()
 
     def _work(self):
         while True:
@@ -41,7 +52,7 @@ class Worker:
                 if self.waiting is None:
                     self.busy = False
                     self.condition.notify_all()
-                    if not self.condition.wait_for(lambda: self.waiting is not None, timeout=30):
+                    if not self.condition.wait_for(lambda: self.waiting is not None or self.closed, timeout=30) or self.closed:
                         self.thread = None
                         return
                 job, self.waiting, self.busy = self.waiting, None, True

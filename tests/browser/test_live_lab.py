@@ -14,7 +14,8 @@ from PIL import Image
 
 from cgi_helpers import data
 from cgi_helpers.artifacts import ROOT
-from cgi_helpers.lab import LiveLab, views
+from cgi_helpers.lab import views
+from cgi_helpers.lab.engine import Engine
 from cgi_helpers.lab.recipe import default_recipe, to_bytes
 from cgi_helpers.masks import center_mask
 from cgi_helpers.plots import HOLE
@@ -40,6 +41,10 @@ class Page:
 
     def says(self, text):
         return self.until(self.status, lambda now: text in now)
+
+    def notes(self, text):
+        """Wait for a notice."""
+        return self.until(lambda: " ".join(self.lab.locator('[role="alert"]').all_inner_texts()), lambda now: text in now)
 
     def pixels(self, title):
         """The picture under a title, as the browser has it."""
@@ -84,9 +89,34 @@ class Page:
         """(64, 64) bool: what the `input` picture shows as missing."""
         return (self.pixels("input").transpose(1, 2, 0) == BLUE).all(-1)
 
+    def fits(self):
+        """All that is visible of the page lies in Lab's document area, scrolled to the page's top; nothing is cut at the right; no text
+        is smaller than 14 pixels."""
+        self.lab.evaluate("e => e.scrollIntoView({block: 'start'})")
+        out = self.lab.evaluate("""lab => {
+            const area = lab.closest('.jp-Notebook').getBoundingClientRect(), right = lab.getBoundingClientRect().right;
+            return [lab, ...lab.querySelectorAll('button, select, input, canvas, img, svg, .cgi-note, .cgi-title')]
+                .map(node => [node, node.getBoundingClientRect()]).filter(([node, box]) => box.width)
+                .filter(([node, box]) => box.top < area.top - 1 || box.bottom > area.bottom + 1 || box.right > right + 1)
+                .map(([node, box]) => `${node.className || node.nodeName} ${node.textContent.slice(0, 30)}: ${box.top} to ${box.bottom}, right ${box.right}`
+                                      + ` in ${area.top} to ${area.bottom}, right ${right}`);
+        }""")
+        assert out == [], "\n".join(out)
+        small = self.lab.evaluate("""lab => [...lab.querySelectorAll('*')]
+            .filter(node => node.getBoundingClientRect().width && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
+            .filter(node => parseFloat(getComputedStyle(node).fontSize) < 14).map(node => node.outerHTML.slice(0, 200))""")
+        assert small == [], "\n".join(small)
+
     def picture(self, name):
-        if os.environ.get("CGI_SCREENSHOTS"):
-            self.page.screenshot(path=f"{os.environ['CGI_SCREENSHOTS']}/{name}.png")
+        """Leave a screenshot in both themes where CGI_SCREENSHOTS says."""
+        if not os.environ.get("CGI_SCREENSHOTS"):
+            return
+        for light, theme in ((False, "JupyterLab Dark"), (True, "JupyterLab Light")):
+            self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+            self.page.locator(f'body[data-jp-theme-light="{str(light).lower()}"]').wait_for(state="attached")
+            self.page.wait_for_timeout(700)   # milliseconds, until the colours have arrived
+            self.lab.evaluate("e => e.scrollIntoView({block: 'start'})")
+            self.page.screenshot(path=f"{os.environ['CGI_SCREENSHOTS']}/{name}-{'light' if light else 'dark'}.png")
 
 
 @pytest.fixture
@@ -95,7 +125,7 @@ def direct(monkeypatch):
     monkeypatch.delenv("CGI_ROOT")
     session = start("laptop", device="cpu", progress=False)
     session.data = data.load("fashion_mnist_sample")
-    engine = LiveLab(session, start=False).engine
+    engine = Engine(session)
     return lambda **changes: to_bytes(engine.run(replace(default_recipe(session), **changes)).refined[0])
 
 
@@ -113,6 +143,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.says("Done")
     assert close(page.pixels("refined"), direct())
     assert np.array_equal(page.hole(), center_mask(64)[0, 0].numpy() == 0)
+    page.fits()
     page.picture("inpaint")
 
     # a slider by keyboard, and a number typed
@@ -122,16 +153,30 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.becomes("refined", lambda x: close(x, direct(steps=21)))
     page.type_number("refinement steps", 20)
     page.becomes("refined", lambda x: close(x, direct()))
+    page.type_number("iterations", 25)   # stays 25
+    page.says("Done in")
+    page.becomes("refined", lambda x: close(x, direct(iterations=25)))
+    page.type_number("iterations", 100)
+    page.says("100 search iterations")
 
     # step through the run
-    page.says("Done")
-    until(lambda: page.lab.locator(".widget-play button").first.is_enabled(), bool)
-    page.knob("frame").locator(".noUi-handle").focus()
+    until(lambda: page.lab.get_by_label("frame", exact=True).is_enabled(), bool)
+    page.lab.get_by_label("frame", exact=True).focus()
     page.page.keyboard.press("Home")
     page.becomes("filled by the search", lambda x: not close(x, direct()))
-    page.lab.get_by_text("iteration 0", exact=False).first.wait_for()
-    page.lab.locator(".widget-play button").first.click()
+    page.lab.get_by_text("iter. 0", exact=False).first.wait_for()
+    page.lab.get_by_role("button", name="Play", exact=True).click()
     page.becomes("refined", lambda x: close(x, direct()))
+
+    # a knob moved while it plays: the new run's last picture stays
+    page.lab.get_by_role("button", name="Play", exact=True).click()
+    page.becomes("filled by the search", lambda x: not close(x, direct()))
+    page.type_number("refinement steps", 21)
+    page.becomes("refined", lambda x: close(x, direct(steps=21)))
+    page.says("Done")
+    page.page.wait_for_timeout(500)   # milliseconds, in which a late tick would show
+    assert close(page.pixels("refined"), direct(steps=21))
+    page.type_number("refinement steps", 20)
 
     # draw, erase, undo, clear, a rectangle by keyboard
     page.drag((4, 8), (60, 8))
@@ -147,6 +192,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.picture("drawn")
     page.button("Clear")
     page.says("There is no hole: draw one")
+    page.picture("no-hole")
     for name, value in {"left": 40, "top": 10, "width": 20, "height": 30}.items():
         page.lab.get_by_label(name, exact=True).fill(str(value))
     page.lab.get_by_label("height", exact=True).press("Enter")
@@ -162,7 +208,13 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.choose("Upload", "mine.png", out.getvalue())
     page.becomes("original", lambda x: np.array_equal(x[0], own[::2, ::2]))
     page.choose("Upload", "big.png", b"no picture" * 1_200_000)  # 12 MB: more than one message may hold
-    page.says("big.png is not a picture that can be read")
+    page.notes("big.png is not a picture that can be read")
+    page.fits()
+    page.picture("notice")
+    page.lab.locator("select").first.select_option("any class")   # the way back
+    page.becomes("original", lambda x: not np.array_equal(x[0], own[::2, ::2]))
+    page.lab.locator("select").first.select_option("your picture")
+    page.becomes("original", lambda x: np.array_equal(x[0], own[::2, ::2]))
 
     # stop, and go on
     page.type_number("iterations", 1000)
@@ -175,6 +227,9 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
 
     # save, and load what was saved
     page.button("Save")
+    page.notes("Saved in")
+    page.fits()
+    page.picture("saved")
     saved = until(lambda: sorted((tmp_path / "artifacts" / "laptop" / "lab").glob("*.json")), bool)[0]
     final = page.pixels("refined")
     assert np.array_equal(np.asarray(Image.open(saved.with_suffix(".png"))), final[0])
@@ -187,6 +242,8 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     for index, title in enumerate(("D shaped 2 epochs", "spread", "D shaped 2"), 1):
         page.lab.locator(".lm-TabBar-tab").nth(index).click()
         until(lambda: page.shows(title), bool)
+        page.says("Done")
+        page.fits()
         page.picture(f"tab{index}")
 
     # the kernel is restarted under the live page

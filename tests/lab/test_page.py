@@ -1,20 +1,26 @@
 """The page without a browser: handlers are called as widgets call them; worker, cancelling, sentences, saving."""
 
+import gc
 import io
 import json
+import os
 import threading
+import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ipywidgets.widgets.widget import _instances
 from PIL import Image
 
 from cgi_helpers.data import CLASSES
 from cgi_helpers.lab import LiveLab, views
+from cgi_helpers.lab.engine import Engine, Run
 from cgi_helpers.lab.logslider import LogSlider
-from cgi_helpers.lab.page import PAGES
-from cgi_helpers.lab.recipe import default_recipe, to_bytes
+from cgi_helpers.lab.page import TABS
+from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
 from cgi_helpers.masks import MASKS, center_mask
 from cgi_helpers.session import start
 
@@ -42,7 +48,7 @@ def test_defaults_are_exactly_the_recipe_and_reproduce_its_pixels(session, equip
     assert page.recipe() == default_recipe(session)
     equip(page.engine)
     page.ask()
-    direct = equip(LiveLab(session, start=False).engine).run(default_recipe(session))
+    direct = equip(Engine(session)).run(default_recipe(session))
     assert np.array_equal(shown(page, "refined"), to_bytes(direct.refined[0])) and torch.equal(page.run.refined, direct.refined)
     assert "Done in" in page.status.value
 
@@ -85,11 +91,19 @@ def test_images_by_class_by_number_and_at_random(make, session):
     page.label.value = "Bag"
     assert labels[page.number.value] == CLASSES.index("Bag") and page.run.recipe.image == page.number.value
     page.number.value = 5
-    assert page.label.value == CLASSES[int(labels[5])] and page.run.recipe.image == 5
+    assert page.run.recipe.image == 5
     assert np.array_equal(views.pixels_of(page.painter.image), to_bytes(session.data["test"].batch([5])[0]))
-    before = page.number.value
-    page._choose_random()
-    assert page.number.value != before and labels[page.number.value] == labels[before]
+    assert page.label.value == "any class" and CLASSES[int(labels[5])] in page.kind.value
+    page.label.value = "Shirt"
+    for _ in range(5):
+        before = page.number.value
+        page._choose_random()
+        assert page.number.value != before and labels[page.number.value] == CLASSES.index("Shirt") and page.label.value == "Shirt"
+    page.label.value, seen = "any class", set()
+    for _ in range(30):
+        page._choose_random()
+        seen.add(int(labels[page.number.value]))
+    assert len(seen) > 3 and page.label.value == "any class"   # it leaves the class that is shown
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -129,29 +143,63 @@ def test_an_own_picture(make):
     page.upload.taken("mine.png", picture(pixels))
     assert np.array_equal(to_bytes(page.run.y[0])[0], pixels) and page.label.value == "your picture"
     page.upload.taken("other.png", b"no picture")
-    assert "other.png is not a picture" in page.status.value
+    assert "other.png is not a picture" in page.notice.value and "Done" in page.status.value
     page.number.value = 7
-    assert page.run.recipe.picture == "" and page.run.recipe.image == 7
+    assert page.run.recipe.picture == "" and page.run.recipe.image == 7 and page.notice.value == ""
+
+
+def test_ways_back_from_an_own_picture(make, session):
+    page, content = make(), picture(np.full((64, 64), 99))
+    assert "your picture" not in page.label.options
+    kind = CLASSES[int(session.data["test"].labels[0])]
+    for leave in ("any class", kind):
+        page.upload.taken("mine.png", content)
+        assert page.label.value == "your picture" and page.run.recipe.picture
+        page.label.value = leave
+        assert page.run.recipe.picture == "" and page.run.recipe.image == page.number.value == 0   # the image there was before
+        assert np.array_equal(views.pixels_of(page.painter.image), to_bytes(page.run.y[0])) and kind in page.kind.value
+        page.label.value = "your picture"
+        assert page.run.recipe.picture
+        page._choose_random()
+        assert page.run.recipe.picture == "" and page.label.value == "any class"
+        page.number.value = 0
+
+
+def test_an_own_picture_does_not_depend_on_the_test_image_behind_it(make):
+    page, found = make(search="random start"), []
+    for number in (0, 9):
+        page.number.value = number
+        page.upload.taken("mine.png", picture(np.full((64, 64), 99)))
+        found.append((page.run.recipe, page.run.z))
+        page.engine.cache.clear()
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
 
 
 def test_notes_about_a_picture_stay_in_sight(make):
     page, out = make(), io.BytesIO()
     Image.new("RGBA", (64, 64), (255, 255, 255, 0)).save(out, "PNG")
     page.upload.taken("a.png", out.getvalue())
-    assert "Done" in page.status.value and "transparent parts became black" in page.status.value
+    assert "Done" in page.status.value and "transparent parts became black" in page.notice.value
+    page.halt.click()
+    assert page.notice.value == "" and page.notice.layout.display == "none"   # until the reader does the next thing
+
+
+def go_to(page, index, run=None):
+    """What the play bar of the browser sends."""
+    page.player.set_state({"asked": [page.player.run if run is None else run, index]})
 
 
 def test_step_through_a_finished_run(make):
     page = make()
     page.ask()
-    assert page.frame.max == page.play.max == len(page.run.frames) - 1 == page.frame.value and not page.frame.disabled
-    page.frame.value = 4
+    assert page.player.most == len(page.run.frames) - 1 == page.player.frame and page.player.enabled
+    go_to(page, 4)
     assert np.array_equal(shown(page, "filled by the search"), page.run.frames[4].image) and "<circle" in page.curves.view["charts"]
-    page.frame.value = page.run.searched
+    go_to(page, page.run.searched)
     assert np.array_equal(shown(page, "refined"), page.run.frames[page.run.searched].image) and page.runs_started == 1
 
 
-@pytest.mark.parametrize("index, name", list(enumerate(PAGES))[1:])
+@pytest.mark.parametrize("index, name", list(enumerate(TABS))[1:])
 def test_other_tabs_compute_when_they_are_opened(make, index, name):
     page = make()
     assert page.screens[name].view["pictures"] == []
@@ -165,27 +213,138 @@ def test_saved_and_loaded_to_the_same_pixels(make, session):
     page = make(lam=0.0123, seed=7, search="random start")
     page.painter.set_state({"hole": "0" * 640 + "1" * 640 + "0" * (64 * 64 - 1280)})
     page.upload.taken("mine.png", picture(np.random.default_rng(1).integers(0, 256, (64, 64))))
-    page.save()
-    image, text = page.saved.with_suffix(".png"), page.saved.read_text()
-    assert page.saved.parent == session.store.own / "lab" and image.name in page.links.value and page.saved.name in page.links.value
+    page._act(page.save)
+    image, text, run = page.saved.with_suffix(".png"), page.saved.read_text(), page.run
+    assert page.saved.parent == session.store.own / "lab" and image.name in page.notice.value and page.saved.name in page.notice.value
     assert np.array_equal(np.asarray(Image.open(image)), to_bytes(page.run.refined[0])[0])
     other = make()
     other.loader.taken("recipe.json", text.encode())
     assert other.recipe() == page.recipe() and other.runs_started == 1
-    assert torch.equal(other.run.refined, page.run.refined) and torch.equal(other.painter.mask, page.painter.mask)
+    assert torch.equal(other.run.refined, run.refined) and torch.equal(other.painter.mask, page.painter.mask) and other.notice.value == ""
+
+
+def test_the_saved_frame_is_the_one_shown_and_comes_back(make):
+    page = make()
+    page.ask()
+    for index in (4, page.run.searched + 1):
+        go_to(page, index)
+        page._act(page.save)
+        saved = np.asarray(Image.open(page.saved.with_suffix(".png")))
+        page._act(page.ask)
+        assert page.index == len(page.run.frames) - 1
+        page.loader.taken("recipe.json", page.saved.read_bytes())
+        title = "refined" if index >= page.run.searched else "filled by the search"
+        assert page.index == page.player.frame == index and np.array_equal(shown(page, title)[0], saved)
+
+
+def test_what_is_shown_for_other_knobs_is_not_saved(make, monkeypatch):
+    page = make()
+    page.ask()
+    monkeypatch.setattr(page.worker, "submit", lambda job: None)   # the new run never comes
+    page.knobs["steps"].value = 2
+    page._act(page.save)
+    assert "not the one of the present image, hole and knobs" in page.notice.value and page.saved is None
+    page.knobs["steps"].value = 3
+    page._act(page.save)
+    assert "Saved in" in page.notice.value
+
+
+@pytest.mark.parametrize("change, sentence", [({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"),
+                                              ({"hole": hole_text(torch.ones(1, 1, 64, 64))}, "There is no hole"), ({"lam": 50}, "lam must be")])
+def test_a_damaged_recipe_changes_nothing(make, change, sentence):
+    page = make()
+    page.ask()
+    page._act(page.save)
+    content, before, run = json.loads(page.saved.read_text()), page.recipe(), page.run
+    content["recipe"].update({"steps": 1, **change})
+    content["frame"] = None
+    page.loader.taken("x.json", json.dumps(content).encode())
+    assert sentence in page.notice.value and page.recipe() == before and page.run is run and page.runs_started == 1
+    with pytest.raises(ValueError, match=sentence):
+        page.set_recipe(replace(before, **{"steps": 1, **change}))
+    assert page.recipe() == before and page.picture == "" and page.runs_started == 1
+
+
+def test_undo_begins_with_what_the_page_or_a_recipe_shows(make):
+    page = make()
+    hole = page.painter.hole
+    page.painter._handle_custom_msg({"do": "undo"}, [])
+    assert page.painter.hole == hole and page.painter.message == "There is nothing to undo."
+    page.painter.clear()
+    page.set_recipe(replace(page.recipe(), hole="half"))
+    page.painter._handle_custom_msg({"do": "undo"}, [])
+    assert page.painter.message == "There is nothing to undo." and page.recipe().hole == "half"
+
+
+def test_ticks_of_an_older_run_show_nothing(make):
+    page = make()
+    page.ask()
+    old = page.player.run
+    page.knobs["steps"].value = 2
+    last = shown(page, "refined")
+    go_to(page, 3, run=old)   # a late tick of the play bar
+    assert page.index == len(page.run.frames) - 1 and np.array_equal(shown(page, "refined"), last)
+    for index in (-1, 99):
+        go_to(page, index)
+        assert np.array_equal(shown(page, "refined"), last)
+    go_to(page, 3)
+    assert page.index == 3
+
+
+def test_an_old_comparison_does_not_stay_beside_another_hole(make):
+    page = make()
+    page.tabs.selected_index = 1
+    assert page.screens["compare"].view["pictures"]
+    page.tabs.selected_index = 0
+    page.painter.clear()
+    page.tabs.selected_index = 1
+    assert page.screens["compare"].view["pictures"] == [] and "There is no hole" in page.status.value
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_comparisons_tell_their_progress(make, monkeypatch, index):
+    monkeypatch.setattr("cgi_helpers.lab.page.INTERVAL", 0)
+    page, said = make(), []
+    page.status.observe(lambda change: said.append(change.new), names="value")
+    page.tabs.selected_index = index
+    assert any("Search" in s and " of 10" in s for s in said) and any("Refinement" in s or "Gradient" in s for s in said)
+
+
+def test_run_and_stop_are_above_the_tabs(make):
+    page = make()
+    assert {page.start, page.halt, page.status} == set(page.children[1].children) and page.tabs is page.children[-1]
+
+
+def test_the_defaults_button_tells_its_errors(make, monkeypatch):
+    page = make()
+    monkeypatch.setattr("cgi_helpers.lab.recipe.default_recipe", lambda session: (_ for _ in ()).throw(ValueError("selection.json is damaged.")))
+    next(b for box in page.tabs.children[0].children[2].children for b in getattr(box, "children", ()) if getattr(b, "description", "") == "Defaults").click()
+    assert "selection.json is damaged." in page.notice.value
+
+
+def test_a_damaged_choice_of_the_stage_is_a_sentence_and_the_page_runs(session, equip, monkeypatch):
+    monkeypatch.setattr(type(session), "up_to_date", lambda self, stage: True)
+    monkeypatch.setattr(type(session), "load", lambda self, artifact: self.store.load(artifact, "tune", "now"))
+    (session.store.own).mkdir(parents=True)
+    (session.store.own / "selection.json").write_text('{"metadata": {"name": "selection", "stage": "tune"}, "content": {}}')
+    page = LiveLab(session, synchronous=True, start=False)
+    assert "selection" in page.notice.value and "python -m cgi_helpers" in page.notice.value
+    equip(page.engine)
+    page.knobs["steps"].value = 1
+    assert "Done" in page.status.value and page.notice.value == ""
 
 
 def test_what_cannot_be_saved_or_loaded_is_a_sentence(make):
     page = make()
-    page._guarded(page.save)
-    assert "no finished run to save" in page.status.value
+    page._act(page.save)
+    assert "no finished run to save" in page.notice.value
     page.loader.taken("x.json", b"{}")
-    assert "not a recipe" in page.status.value
+    assert "not a recipe" in page.notice.value
     page.ask()
     page.session.store.own.mkdir(parents=True)
     (page.session.store.own / "lab").write_text("in the way")
-    page._guarded(page.save)
-    assert "Cannot write" in page.status.value
+    page._act(page.save)
+    assert "Cannot write" in page.notice.value
 
 
 def test_missing_weights_are_a_sentence_and_the_page_can_be_used_once_they_are_there(session, equip):
@@ -196,17 +355,24 @@ def test_missing_weights_are_a_sentence_and_the_page_can_be_used_once_they_are_t
     assert "Done" in page.status.value
 
 
-def test_missing_data_are_a_sentence(session, monkeypatch):
+def test_missing_data_are_a_sentence_until_they_are_there(session, equip, root, monkeypatch):
     def missing(*args):
         raise FileNotFoundError("Fashion-MNIST was found nowhere: install it.")
     monkeypatch.setattr("cgi_helpers.session.data.load", missing)
-    assert "found nowhere: install it" in LiveLab(session, synchronous=True).status.value
+    page = LiveLab(session, synchronous=True)
+    assert "found nowhere: install it" in page.status.value and page.number.max == 0
+    monkeypatch.undo()
+    equip(page.engine)
+    page._act(page.ask)
+    assert "Done" in page.status.value and page.number.max == len(session.data["test"]) - 1 and page.recipe() == default_recipe(session)
+    page.number.value = 3
+    assert page.run.recipe.image == 3
 
 
 def test_texts_are_escaped(make):
     page = make()
     page.upload.taken("<img src=x onerror=alert(1)>.png", b"x")
-    assert "<img" not in page.status.value and "&lt;img" in page.status.value
+    assert "<img" not in page.notice.value and "&lt;img" in page.notice.value
 
 
 # --- with the worker's thread
@@ -233,9 +399,97 @@ def test_stop_ends_a_run_and_what_was_computed_can_be_replayed(make):
     go.set()
     assert page.worker.wait(LONG)
     assert "Stopped" in page.status.value and page.run.refined is None and len(page.run.frames) == 1
-    assert not page.frame.disabled and page.frame.max == 0
+    assert page.player.enabled and page.player.most == 0
     page.stop()
     assert "Nothing is running" in page.status.value
+
+
+def test_stop_right_after_a_knob_says_so(make):
+    page = make(synchronous=False, iterations=200)
+    reached, go = gate(page)
+    page.ask()
+    assert reached.wait(LONG)
+    page.knobs["steps"].value = 2   # waits behind the first run
+    page.stop()
+    go.set()
+    assert page.worker.wait(LONG) and page.runs_started == 1 and "Stopped" in page.status.value
+    page.stop()
+    assert "Nothing is running" in page.status.value
+
+
+def test_a_bad_file_does_not_end_a_good_run(make):
+    page = make(synchronous=False)
+    reached, go = gate(page)
+    page.ask()
+    assert reached.wait(LONG)
+    page.upload.taken("other.png", b"no picture")
+    page.loader.taken("x.json", b"{")
+    page._act(page.save)
+    go.set()
+    assert page.worker.wait(LONG) and "Done" in page.status.value and page.runs_started == 1 and page.run.refined is not None
+    assert "no finished run to save" in page.notice.value   # it did not go with the next progress
+
+
+def test_an_error_about_the_present_image_ends_the_run_of_an_older_one(make, monkeypatch):
+    page = make(synchronous=False, iterations=200)
+    reached, go = gate(page)
+    page.ask()
+    assert reached.wait(LONG)
+    monkeypatch.setattr("cgi_helpers.lab.recipe.target", lambda *args: (_ for _ in ()).throw(FileNotFoundError("The data are gone.")))
+    page.number.value = 3
+    go.set()
+    assert page.worker.wait(LONG) and "The data are gone." in page.status.value and page.run is None
+
+
+@pytest.mark.parametrize("how", ["error", "superseded by an error", "stop", "stop with another run waiting"])
+def test_the_play_bar_is_usable_however_a_run_ends(make, how):
+    page = make(synchronous=False)
+    page.ask()
+    assert page.worker.wait(LONG) and page.player.enabled
+    frames = len(page.run.frames)
+    if how == "error":
+        page.painter.clear()
+    else:
+        reached, go = gate(page)
+        page.knobs["lam"].value = 0.5
+        assert reached.wait(LONG)
+        if "waiting" in how:
+            page.knobs["lam"].value = 0.6
+        page.painter.clear() if "error" in how else page.stop()
+        go.set()
+    assert page.worker.wait(LONG) and page.player.enabled and page.player.most == len(page.run.frames) - 1
+    assert how == "stop" or page.player.most == frames - 1   # the one that finished is still there
+    go_to(page, 0)
+    assert page.index == 0
+
+
+def test_of_two_threads_that_ask_at_once_the_newer_values_win(make):
+    page, asked, newer = make(synchronous=False), threading.Event(), threading.Event()
+    recipe = page.recipe
+
+    def slow():
+        value = recipe()
+        if threading.current_thread().name == "first" and not asked.is_set():
+            asked.set()
+            newer.wait(0.5)   # seconds in which the other thread could overtake
+        return value
+    page.recipe = slow
+    first = threading.Thread(target=page.ask, name="first")
+    first.start()
+    assert asked.wait(LONG)
+    page.knobs["steps"].value = 1
+    newer.set()
+    first.join(LONG)
+    assert page.worker.wait(LONG) and page.run.recipe.steps == 1 and "Done" in page.status.value
+
+
+def alive():
+    return sum(t.name == "lab-worker" for t in threading.enumerate())
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_knob_moved_during_a_run_wins_and_nothing_old_appears(make):
@@ -252,17 +506,53 @@ def test_a_knob_moved_during_a_run_wins_and_nothing_old_appears(make):
     assert set(seen) == {3} and page.run.recipe == page.recipe() and page.run.refined is not None
 
 
-def test_a_hundred_moves_leave_one_run_and_bounded_memory(make):
-    page = make(synchronous=False)
+def test_a_hundred_moves_leave_one_run(make):
+    page, before = make(synchronous=False), alive()
     reached, go = gate(page)
     page.ask()
     assert reached.wait(LONG)
     for i in range(100):
         page.knobs["steps"].value = i % 7 + 1
-    assert sum(t is page.worker.thread for t in threading.enumerate()) == 1 and page.runs_started == 1
+    assert alive() == before + 1 and page.runs_started == 1
     go.set()
     assert page.worker.wait(LONG)
-    assert page.runs_started == 2 and page.run.recipe.steps == 99 % 7 + 1 and len(page.engine.cache) <= page.engine.cache.limit
+    assert page.runs_started == 2 and page.run.recipe.steps == 99 % 7 + 1 and alive() == before + 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+def test_rounds_of_a_hundred_moves_with_a_full_cache_need_no_more_memory(make):
+    page, before, memory = make(synchronous=False, iterations=40), alive(), []
+    runs = lambda: sum(type(o) is Run for o in gc.get_objects())  # noqa: E731
+    elsewhere = runs()
+    page.engine.cache.limit = 6
+    for round_ in range(6):
+        for i in range(100):
+            page.knobs["lam"].value = 0.001 * (100 * round_ + i + 1)
+            if i % 10 == 9:   # some runs end, so that the cache fills
+                assert page.worker.wait(LONG)
+        gc.collect()
+        memory.append(resident())
+    assert alive() == before + 1 and len(page.engine.cache) == 6
+    assert runs() - elsewhere <= 6 + 1   # those remembered and the one shown
+    assert memory[-1] - memory[1] < 10e6, memory   # one run is 0.2 MB, and 40 ended in between
+
+
+def test_a_new_page_closes_the_older_one_of_its_session(make):
+    count = lambda: len(_instances)  # noqa: E731
+    page, before = make(synchronous=False), alive()
+    page.ask()
+    assert page.worker.wait(LONG) and alive() == before + 1
+    engine, thread, old, widgets_ = page.engine, page.worker.thread, weakref.ref(page), count()
+    del page
+    newer = make(synchronous=False)
+    thread.join(LONG)
+    assert alive() == before and not engine.cache and not engine.nets and count() == widgets_
+    gc.collect()
+    assert old() is None
+    newer.close()
+    newer.close()   # twice does no harm
+    newer.ask()
+    assert alive() == before and count() < widgets_
 
 
 def test_an_error_in_the_thread_is_shown_and_the_next_run_works(make, monkeypatch):

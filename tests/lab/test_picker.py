@@ -23,7 +23,13 @@ def test_pieces_become_one_file(picker, got):
     for i, piece in enumerate((b"one", b"two", b"three")):
         assert got == []
         send(picker, "1", i, 3, piece)
-    assert got == [("a.png", b"onetwothree")] and picker.parts == []
+    assert got == [("a.png", b"onetwothree")] and picker.parts == {}
+
+
+def test_pieces_are_joined_by_their_number(picker, got):
+    for i, piece in ((2, b"three"), (0, b"one"), (0, b"one"), (1, b"two")):
+        send(picker, "1", i, 3, piece)
+    assert got == [("a.png", b"onetwothree")]
 
 
 def test_a_newer_file_replaces_one_that_is_on_its_way(picker, got):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cgi_helpers.lab import recipe as recipes
+from cgi_helpers.lab.knobs import make_knobs
 from cgi_helpers.lab.recipe import WARM_ITERATIONS, default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
 from cgi_helpers.masks import center_mask, pattern_mask
 from cgi_helpers.runtime import generator
@@ -31,7 +32,7 @@ def test_there_and_back(session):
     own = torch.rand(1, 1, 64, 64, generator=generator("own")) * 2 - 1
     hole = pattern_mask(64, generator("hole"))
     r = replace(default_recipe(session), picture=picture_text(own), hole=hole_text(hole), lam=0.1 + 0.2, epochs=0.5, stop="probabilistic")
-    assert parse(dump(r, session), session) == (r, "")
+    assert parse(dump(r, session), session) == (r, None, "") and parse(dump(r, session, 3).encode(), session) == (r, 3, "")
     assert torch.equal(hole_mask(r, session), hole)
     torch.testing.assert_close(target(r, session), own, rtol=0, atol=0.5 / 127.5 + 1e-6)
     rounded = target(r, session)
@@ -64,14 +65,18 @@ NONE = "not a recipe"
     ({"extra": 1}, NONE), ({"layer": "two"}, NONE), ({"hole": 3}, NONE), ({"layer": [2]}, NONE), ({"preset": "paper"}, "saved with preset 'paper'"),
     ({"layer": 5}, "layer must be"), ({"layer": -1}, "layer must be"), ({"stop": "never"}, "stop must be"), ({"search": "magic"}, "search must be"),
     ({"epochs": 3}, "epochs must be"), ({"iterations": 10 ** 9}, "iterations must be"), ({"restarts": 0}, "restarts must be"),
-    ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole")])
+    ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole"),
+    ({"lam": 0}, "lam must"), ({"lam": 50}, "lam must"), ({"lam": float("nan")}, "lam must"), ({"step_size": 30}, "step_size must"),
+    ({"steps": True}, NONE), ({"steps": 3.0}, NONE), ({"lam": True}, NONE), ({"epochs": "2"}, NONE), ({"seed": None}, NONE), ({"lam": 10 ** 400}, NONE),
+    ({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"), ({"frame": -1}, "frame must be"),
+    ({"frame": 10 ** 5}, "frame must be"), ({"frame": True}, NONE), ({"frame": "1"}, NONE), ({"hole": "x" * 10 ** 5}, "Unknown hole")])
 def test_what_is_no_recipe_is_refused_in_one_sentence(session, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         parse(broken(session, **change), session)
-    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+    assert str(error.value).endswith(".") and "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "\x00\x01", '{"format": "cgi live lab 1"}'])
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "\x00\x01", '{"format": "cgi live lab 1"}', b"\xff\xfe\xfa", "[" * 10 ** 5])
 def test_other_files_are_refused(session, text):
     with pytest.raises(ValueError, match=NONE):
         parse(text, session)
@@ -85,9 +90,40 @@ def test_damaged_pixels_are_refused(session, field, text):
 
 
 def test_other_networks_are_told(session):
-    recipe, note = parse(broken(session, networks={"generator": "0123"}), session)
-    assert recipe == default_recipe(session) and "other networks" in note
-    assert "other networks" in parse(broken(session, preset_seed=4), session)[1]
+    recipe, _, note = parse(broken(session, networks={"generator": "0123"}), session)
+    assert recipe == default_recipe(session) and note == "It was saved with other networks, so its pixels may differ."
+    for fact, text in recipes.FACTS.items():
+        assert text in parse(broken(session, **{fact: "other"}), session)[2]
+        assert text in parse(broken(session, **{fact: None}), session)[2]   # a file that does not say
+    both = parse(broken(session, device="cuda", torch="1.0"), session)[2]
+    assert both == "It was saved with another kind of device and another version of torch, so its pixels may differ."
+
+
+def test_another_image_of_the_same_number_is_told(session):
+    text = dump(default_recipe(session), session)
+    session.__dict__["data"] = {**session.data, "test": session.data["validation"]}
+    assert "another image of this number" in parse(text, session)[2]
+
+
+def test_a_file_with_a_byte_order_mark_is_read(session):
+    assert parse(b"\xef\xbb\xbf" + dump(default_recipe(session), session).encode(), session)[0] == default_recipe(session)
+
+
+@pytest.mark.parametrize("seed", [10 ** 6 + 1, 2 ** 31 - 1, 2 ** 40 + 5, -3])
+def test_defaults_are_valid_for_every_seed_of_a_session(seed, root):
+    session = start("smoke", seed, device="cpu", progress=False)
+    r = recipes.check(default_recipe(session), session)
+    assert r.seed == seed or not 0 <= seed < 2 ** 31
+
+
+@pytest.mark.parametrize("name", recipes.RANGES)
+def test_knobs_offer_what_a_recipe_may_ask_for(session, name):
+    knob = make_knobs(session, default_recipe(session))[name]
+    low, high = recipes.RANGES[name]
+    assert getattr(knob, "step", 1) == 1   # the browser rounds to steps what is typed or loaded
+    for value in (low, high):
+        knob.value = value
+        assert knob.value == value and recipes.check(replace(default_recipe(session), **{name: value}), session)
 
 
 def test_epochs_keep_the_type_of_the_stored_stage(session):

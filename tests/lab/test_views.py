@@ -41,7 +41,7 @@ def test_the_last_screen_shows_the_refined_picture_its_input_and_its_change(run)
 def test_a_screen_of_the_search_shows_its_iterate(run):
     view = views.run_view(run, 3)
     assert np.array_equal(shown(view)["filled by the search"], run.frames[3].image)
-    assert "iteration 3" in view["pictures"][1]["note"]
+    assert "iter. 3" in view["pictures"][1]["note"]
     psnr = 10 * np.log10(255 ** 2 / np.mean((run.frames[3].image.astype(float) - to_bytes(run.y[0])) ** 2))
     assert f"PSNR {psnr:.1f} dB" in view["pictures"][1]["note"]
 
