@@ -36,7 +36,7 @@ def table(r, targets):
               "", f"| {r['images']} images | ms | GFLOP | GFLOP/s | share of its precision's peak | speedup |", "|---|---|---|---|---|---|"]
     for name, ways in r["steps"].items():
         for way, v in ways.items():
-            top, rate = peak.get("float32" if way == "plain" else precision, peak["float32"]), v["flop"] / v["seconds"]
+            top, rate = peak.get("float32" if way.startswith("plain") else precision, peak["float32"]), v["flop"] / v["seconds"]
             lines.append(f"| {name.replace('_', ' ')}, {way} | {1e3 * v['seconds']:.1f} | {v['flop'] / 1e9:.1f} | {rate / 1e9:.0f} | {rate / top:.0%} | {v['speedup']:.2f} |")
     t = r["time_to_target"]
     how = " (cost per iteration times iterations)" if t["reference_seconds_extrapolated"] else ""

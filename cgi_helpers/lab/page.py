@@ -52,7 +52,7 @@ font: 600 16px var(--jp-ui-font-family); padding: 6px; border-left: 4px solid #d
 class LiveLab(widgets.VBox):
     """The whole page. `synchronous` (or CGI_SYNC=1): compute inside callbacks, without a thread (papermill, nbval, Colab).
 
-    `recipe`: what it starts with, by default the preset's best search and per-image refinement; `start`: run it at once.
+    `recipe`: what it starts with, by default `recipe.default_recipe`; `start`: run it at once.
     A session has one page: a newer one closes the older.
     """
 
