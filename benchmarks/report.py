@@ -1,12 +1,15 @@
 """Table and plot of a benchmark's numbers."""
 
 import platform
+import textwrap
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from cgi_helpers.artifacts import atomic_write
+from cgi_helpers.plots import PALETTE
 
 
 def machine(device="cpu"):
@@ -63,28 +66,36 @@ def table(r, targets):
 
 
 def plot(r, targets):
-    """Ratios beside their targets, the gains of a search iteration, and loss against time."""
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    """Ratios beside their targets, loss against time, and what each means brings to search, refinement and training."""
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1)
+    left, right = upper.subplots(1, 2, width_ratios=(1, 1.6))
     names, values = list(targets), [r[k] or 0 for k in targets]
-    left.barh(names, values, color="tab:blue")
-    left.plot(list(targets.values()), range(len(names)), "k|", markersize=22, label="target")
-    left.set(xscale="log", xlabel="times sooner than the plain reference")
+    left.bar_label(left.barh(names, values, color=PALETTE[0]), [f" {v:.3g}" for v in values])
+    left.plot(list(targets.values()), range(len(names)), "k|", markersize=20, label="target")
+    left.set(xscale="log", xlim=(1, 4 * max(values + [1])), xlabel="times sooner than the plain reference")
+    left.xaxis.set_major_formatter("{x:g}")
     left.invert_yaxis()
-    left.legend()
-    rows, seconds = zip(*r["ablation_search"])
-    middle.barh(rows, [1e3 * s for s in seconds], color="tab:green")
-    middle.set(xlabel="ms per search iteration")
-    middle.invert_yaxis()
+    left.legend(loc="lower right")
     t = r["time_to_target"]
     per_iteration = t["reference_seconds"] / r["reference_run"]["iterations"]
-    right.plot([max(k, 1) * per_iteration for k, _ in r["curve"]], [v for _, v in r["curve"]], label="reference")
-    for name, v in t.items():
-        if isinstance(v, dict) and v["with_whitening"]:
-            right.plot(v["with_whitening"], v["final_loss"], "o", label=name)
+    right.plot([max(k, 1) * per_iteration for k, _ in r["curve"]], [v for _, v in r["curve"]], color="black", label="reference, 1,000 iterations")
+    reached = [(name, v) for name, v in t.items() if isinstance(v, dict) and v["with_whitening"]]
+    for (name, v), marker, colour in zip(reached, "osD^vP", PALETTE):
+        right.plot(v["with_whitening"], v["final_loss"], marker, color=colour, markersize=8, label=name)
     right.axhline(t["goal"], color="grey", linewidth=0.8)
-    right.set(xscale="log", yscale="log", xlabel="seconds", ylabel=f"mean context loss, {t['images']} images")
-    right.legend(fontsize=8)
+    right.set(xscale="log", yscale="log", xlabel="seconds, whitening included", ylabel=f"mean context loss, {t['images']} images")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    right.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    for axes, what, colour in zip(lower.subplots(1, 3), ("search iteration", "refine step", "train step"), PALETTE[1:]):
+        rows, seconds = zip(*r[f"ablation_{what.split()[0]}"])
+        axes.bar_label(axes.barh([textwrap.fill(row, 28) for row in rows], [1e3 * s for s in seconds], color=colour), fmt=" %.0f")
+        axes.set(xlabel=f"ms per {what}, {r['images']} images", xlim=(0, 1.15e3 * max(seconds)))
+        axes.tick_params("y", labelsize=8)
+        axes.invert_yaxis()
     return figure
 
 

@@ -69,13 +69,19 @@ def plot(result):
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     axes = figure.subplots(1, 4)
     n = [p["images"] for p in result["images"]]
-    axes[0].plot(n, [p["seconds"] for p in result["images"]], "o-")
-    axes[0].set(xscale="log", yscale="log", xlabel="images", ylabel=f"seconds, {result['images'][0]['iterations']} iterations")
+    panels = ((axes[0], n, [p["seconds"] for p in result["images"]], "images", f"seconds, {result['images'][0]['iterations']} iterations"),
+              *((axis, [p[key] for p in result[key]], [1e3 * p["seconds"] / p["images"] for p in result[key]], name, "ms per image")
+                for axis, key, name in ((axes[2], "size", "image side (pixels)"), (axes[3], "width", "width of G"))))
+    for axis, x, y, name, what in panels:
+        axis.plot(x, y, "o-")
+        axis.set(xscale="log", yscale="log", xlabel=name, ylabel=what)
+        axis.minorticks_off()
+        axis.set_xticks(x, [f"{v:,}" for v in x])
+        axis.set_yticks(y, [f"{v:.2g}" for v in y])
     axes[1].plot(n, [p["peak_mib"] for p in result["images"]], "o-")
-    axes[1].set(xscale="log", xlabel="images", ylabel="peak memory (MiB)", ylim=(0, None))
-    for axis, key, name in ((axes[2], "size", "image side (pixels)"), (axes[3], "width", "width of G")):
-        axis.plot([p[key] for p in result[key]], [1e3 * p["seconds"] / p["images"] for p in result[key]], "o-")
-        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="ms per image")
+    axes[1].set(xscale="log", xlabel="images", ylabel="peak memory (MiB)", ylim=(0, 1.1 * max(p["peak_mib"] for p in result["images"])))
+    axes[1].minorticks_off()
+    axes[1].set_xticks(n, [f"{v:,}" for v in n])
     return figure
 
 

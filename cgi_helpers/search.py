@@ -171,7 +171,7 @@ def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_g
 def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(0,)):
     """The symmetric matrix (z_dim, z_dim) in whose coordinates the gradient of the context loss is white on average.
 
-    A few directions of z move the ring around the hole a thousand times more than most, so that one step size cannot suit
+    A few directions of z move the ring around the hole hundreds of times more than others, so that one step size cannot suit
     all. Measured on G's own samples alone: gradients along `rounds` short steps from one sample towards another's ring;
     their mean outer product to the power -1/2, largest eigenvalues as they are, small ones raised to 1e-4 of the mean.
     Costs samples * rounds gradients, once per generator and mask (1, 1, H, W); drawn from `key`. In z's natural units:
