@@ -27,7 +27,10 @@ class Film:
 
     def shoot(self, milliseconds=SHORT):
         picture = Image.open(io.BytesIO(self.element.screenshot())).convert("RGB")
-        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+        size = WIDTH, round(picture.height * WIDTH / picture.width)
+        sheet = Image.new("RGB", self.frames[0][0].size if self.frames else size, "white")   # tabs differ in height
+        sheet.paste(picture.resize(size, Image.Resampling.LANCZOS))
+        picture = sheet
         if self.frames and self.frames[-1][0].tobytes() == picture.tobytes():
             self.frames[-1][1] += milliseconds
         else:
@@ -57,6 +60,7 @@ def main(path):
         lab = page.locator(".cgi-lab").first
         lab.get_by_text("Done in").wait_for(timeout=90_000)
         lab.evaluate("e => e.scrollIntoView({block: 'start'})")
+        lab.locator("select").nth(2).select_option("random start")   # there is more to see than from the encoder's answer
         lab.get_by_role("button", name="Clear", exact=True).click()
         lab.get_by_text("There is no hole").wait_for()
         film, canvas = Film(lab), lab.locator("canvas").bounding_box()
@@ -70,6 +74,10 @@ def main(path):
             while not lab.get_by_text("Done in").count():
                 film.shoot()
             film.shoot(LONG)
+        lab.get_by_role("tab", name="Diversity").click()
+        lab.get_by_text("from z 8").wait_for()
+        lab.get_by_text("Done in").wait_for()
+        film.shoot(2 * LONG)
     film.save(path)
     print(f"{len(film.frames)} frames, {Path(path).stat().st_size / 1e3:.0f} kB")
 
