@@ -385,7 +385,7 @@ def test_pieces_of_another_cut_are_not_merged(place, monkeypatch):
 
 def test_a_prior_that_counts_is_not_left_out_of_the_search_in_silence(place):
     for stage in ("encode", "encode_pool", "encode_best"):
-        with pytest.raises(ValueError, match="The stages search without D, which needs lam <= 0.001, but lam is 0.5: lower it"):
+        with pytest.raises(ValueError, match="The stages search without D, which needs lam <= 0.0005, but lam is 0.5: lower it"):
             FUNCTIONS[stage](opened(dataclasses.replace(TINY, lam=0.5)))
 
 
