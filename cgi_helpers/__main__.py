@@ -14,7 +14,7 @@ from .stages import FUNCTIONS, run
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__)
-    parser.add_argument("stage", choices=list(FUNCTIONS))
+    parser.add_argument("stage", metavar="STAGE", help=", ".join(FUNCTIONS))
     parser.add_argument("--preset", default=None, help="smoke, laptop (default) or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0)
@@ -23,6 +23,8 @@ def main(arguments=None):
     how.add_argument("--fresh", action="store_true", help="compute again, ignoring results and checkpoints")
     args = parser.parse_args(arguments)
     try:
+        if args.stage not in FUNCTIONS:
+            raise ValueError(f"Unknown stage {args.stage!r}: use one of {', '.join(FUNCTIONS)}.")
         with parallel.group():
             run(start(args.preset, args.seed, str(parallel.device(args.device))), args.stage, fresh=args.fresh)
     except (ArtifactError, ValueError, OSError) as error:

@@ -96,7 +96,12 @@ class Store:
     def check_writable(self):
         """Raise ArtifactError now rather than after hours of work."""
         probe = self.own / ".writable"
-        atomic_write(probe, lambda p: p.write_text(""))
+        try:
+            atomic_write(probe, lambda p: p.write_text(""))
+        except ArtifactError as error:
+            why = getattr(error.__cause__, "strerror", None) or error.__cause__
+            raise ArtifactError(f"Cannot write into {self.own} ({why}): make the folder writable, free disk space, or name another "
+                                "folder by the environment variable CGI_ROOT.") from error
         probe.unlink(missing_ok=True)  # another process may have looked at the same time
 
     def save(self, name, tree, stage, print_, **metadata):

@@ -1,5 +1,6 @@
 """The live lab without widgets: a run as a stream of frames, comparisons, and what is remembered of them (bounded)."""
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -33,7 +34,8 @@ class Frame:
     prior: float
     logit: float             # of D: the unshaped one in the search, the recipe's in the refinement
     seconds: float           # since the run (or its cached search) began
-    kept: int = 0            # refinement: the step that the stopping rule keeps so far
+    kept: int = 0            # refinement: the step that the stopping rule keeps so far, which `image` shows
+    score: float = math.nan  # refinement: D's logit of that step
 
 
 @dataclass
@@ -200,7 +202,7 @@ class Engine:
             if cancel.is_set():
                 return
             run.frames.append(Frame("refine", step, to_bytes(state["images"][0]), context, prior, float(state["path"][0]),
-                                    time.perf_counter() - began, int(state["steps"][0])))
+                                    time.perf_counter() - began, int(state["steps"][0]), float(state["logits"][0])))
             if step == run.recipe.steps:
                 run.refined = state["images"]
             yield run

@@ -39,7 +39,7 @@ class Explorer(widgets.VBox):
         if unknown:
             raise ValueError(f"draw() has no argument {unknown[0]!r}: its arguments are {', '.join(defaults)}.")
         self.controls = {n: _control(n, c, defaults[n], (hints or {}).get(n, "")) for n, c in controls.items()}
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start"))
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start", display="none"))
         self.status = widgets.HTML("<i>Move a control to draw.</i>")
         self.frames = 0
         for control in self.controls.values():
@@ -67,7 +67,7 @@ class Explorer(widgets.VBox):
                 self.status.value = f"<b>{type(error).__name__}:</b> {html.escape(str(error))}"
             return
         if not cancel.is_set():
-            self.picture.value = buffer.getvalue()
+            self.picture.value, self.picture.layout.display = buffer.getvalue(), None
             self.status.value = "&nbsp;"
             self.frames += 1
 

@@ -8,7 +8,7 @@ from ..refine import STOPS
 from .logslider import LogSlider
 from .recipe import RANGES, SEARCHES
 
-WIDTH, LABEL = "360px", "128px"
+WIDTH, LABEL = "334px", "128px"
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
 
 
@@ -68,4 +68,4 @@ def lambda_marks(slider):
         return b
     marks = [button(f"{REPORT_LAM:g} report", REPORT_LAM, "Set lambda to the report's value."),
              button(f"{YEH_LAM:g} Yeh", YEH_LAM, "Set lambda to the value of Yeh et al. (2017).")]
-    return widgets.HBox(marks, layout=widgets.Layout(padding=f"0 0 0 {LABEL}"))
+    return widgets.HBox(marks, layout=widgets.Layout(padding="0 0 0 100px"))  # both fit beside each other

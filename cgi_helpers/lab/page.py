@@ -98,8 +98,8 @@ class LiveLab(widgets.VBox):
     # --- building
 
     def _build(self, recipe):
-        self.screens = {"inpaint": Screen(columns=2, side=190), "compare": Screen(columns=5, side=196),
-                        "diversity": Screen(columns=5, side=196), "look": Screen(columns=7, side=139)}
+        self.screens = {"inpaint": Screen(columns=2, side=190), "compare": Screen(columns=5, side=190),
+                        "diversity": Screen(columns=5, side=190), "look": Screen(columns=7, side=132)}
         self.curves = Screen(empty="")
         self.knobs = make_knobs(self.session, recipe)
         for knob in self.knobs.values():
@@ -158,7 +158,7 @@ class LiveLab(widgets.VBox):
         for name, knob in self.knobs.items():
             rows += [knob] + ([lambda_marks(knob)] if name == "lam" else [])
         return widgets.VBox([*rows, widgets.HBox([save, self.loader, reset], layout=widgets.Layout(**ROW)), self.curves],
-                            layout=widgets.Layout(width="366px", flex="0 0 auto"))
+                            layout=widgets.Layout(width="340px", flex="0 0 auto"))
 
     # --- what the reader does
 
@@ -222,6 +222,7 @@ class LiveLab(widgets.VBox):
                 knob.value = getattr(recipe, name)
             self.hole.value = recipe.hole if recipe.hole in MASKS else DRAWN
             self.painter.set_mask(mask.cpu(), new=True)
+            self.painter.tool = "brush"
             self._show_source()
         if run:
             self.ask(frame)
@@ -325,6 +326,9 @@ class LiveLab(widgets.VBox):
             text = done or STOPPED
         except Exception as error:  # a traceback in a thread would be lost: the reader must see what was wrong
             text = _sentence(error)
+            with self.lock:
+                if mine == self.generation and not (self.run and self.run.recipe == recipe):   # no picture of another hole beside the sentence
+                    self.screens[page].view, self.curves.view = EMPTY, EMPTY
         with self.lock:
             if mine == self.generation:
                 self._unlock()

@@ -89,12 +89,15 @@ class Painter(anywidget.AnyWidget):
             raise ValueError(f"This rectangle has no pixel inside the image: left and top go from 0 to {self.size - 1}, "
                              "width and height from 1.")
         mask = self.mask
+        if not mask[..., rows.start:rows.stop, columns.start:columns.stop].any():
+            raise ValueError("This rectangle is part of the hole already: clear the hole first or give other numbers.")
         mask[..., rows.start:rows.stop, columns.start:columns.stop] = 0
         self.message = ""
         self.set_mask(mask)
 
     def clear(self):
-        """No hole."""
+        """No hole; the next stroke draws."""
+        self.tool = "brush"
         self.hole = "0" * self.size ** 2
 
     def undo(self):

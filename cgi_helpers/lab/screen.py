@@ -15,4 +15,4 @@ class Screen(anywidget.AnyWidget):
     view = traitlets.Dict({"pictures": [], "charts": "", "heat": ""}).tag(sync=True)
     columns = traitlets.Int(4).tag(sync=True)
     side = traitlets.Int(170).tag(sync=True)
-    empty = traitlets.Unicode("Nothing to see yet: press Run.").tag(sync=True)
+    empty = traitlets.Unicode("Nothing to see yet.").tag(sync=True)

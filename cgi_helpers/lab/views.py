@@ -68,7 +68,10 @@ def run_view(run, index):
     before = run.frames[run.searched if refining else 0].image
     change = np.abs(frame.image.astype(int) - before.astype(int)).max(0) / 127.5
     step = f"step {frame.step}" if refining else f"iter. {frame.step}"
-    d = "" if math.isnan(frame.logit) else f"D says {probability(frame.logit)} real"
+    step += f", {frame.kept} kept" if refining and frame.kept != frame.step else ""
+    judge = f"D shaped {run.recipe.epochs:g}" if refining and run.recipe.epochs else "D unshaped"
+    logit = frame.score if refining else frame.logit   # of the picture shown; the curve has that of the present step
+    d = "" if math.isnan(logit) else f"{judge}: {probability(logit)} real"
     pictures = [picture("input", masked(y, mask), "the hole is blue"),
                 picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
                 picture("change", heat(change, CHANGE), d, change_scale()),
@@ -98,7 +101,7 @@ def number(v):
     return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
 
 
-def chart(title, xlabel, values, marker=None, most=1, width=174, height=104):
+def chart(title, xlabel, values, marker=None, most=1, width=161, height=104):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
     left, right, top, bottom = 2, 2, 20, 18
     finite = [v for v in values if math.isfinite(v)]

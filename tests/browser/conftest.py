@@ -74,7 +74,7 @@ def open_lab(tmp_path):
     with contextlib.ExitStack() as stack:
         def start(cells):
             address = stack.enter_context(served(tmp_path, cells))
-            browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"])  # a reader has them
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(60_000)  # milliseconds
             page.goto(address)

@@ -107,6 +107,7 @@ def test_defaults_of_the_function_are_the_defaults_of_the_controls():
     assert explorer.controls["lam"].slider.tooltip == explorer.controls["lam"].number.tooltip == "weight of the prior"
     assert list(explorer.children) == [*explorer.controls.values(), explorer.status, explorer.picture]
     assert calls == [] and explorer.frames == 0 and explorer.picture.value == b""  # nothing before one is moved
+    assert explorer.picture.layout.display == "none"  # and no sign of a broken picture
 
 
 def test_moving_a_control_draws_the_new_values():

@@ -291,6 +291,18 @@ def test_ticks_of_an_older_run_show_nothing(make):
     assert page.index == 3
 
 
+def test_pictures_of_the_former_hole_do_not_stay_beside_the_sentence_that_there_is_none(make):
+    page = make()
+    page.ask()
+    assert page.screens["inpaint"].view["pictures"]
+    page.painter.tool = "erase"
+    page.painter.clear()
+    assert "There is no hole" in page.status.value and page.painter.tool == "brush"   # the next stroke draws, as the sentence asks
+    assert page.screens["inpaint"].view["pictures"] == [] and page.curves.view["charts"] == ""
+    go_to(page, 0)
+    assert page.screens["inpaint"].view["pictures"]   # what was computed can still be stepped through
+
+
 def test_an_old_comparison_does_not_stay_beside_another_hole(make):
     page = make()
     page.tabs.selected_index = 1

@@ -78,6 +78,9 @@ def test_rectangles_are_added_and_clipped():
     painter.add_rectangle(-3, 6, 5, 99)
     expected[..., 6:, :2] = 0
     assert torch.equal(painter.mask, expected) and painter.message == ""
+    past = list(painter.past)
+    tell(painter, do="rectangle", box=[1, 2, 3, 4])
+    assert "part of the hole already" in painter.message and painter.past == past   # nothing silent, nothing to undo
 
 
 @pytest.mark.parametrize("box, sentence", [([8, 0, 2, 2], "no pixel inside"), ([0, 0, 0, 5], "no pixel inside"), ([2, 2, -1, 3], "no pixel inside"),

@@ -71,6 +71,14 @@ def test_a_chart_places_its_extremes():
     ElementTree.fromstring(views.chart("flat", "step", [2.0, 2.0], marker=1))
 
 
+def test_the_verdict_is_about_the_picture_shown_and_names_its_judge(run):
+    frames = [replace(f, kept=1 if f.phase == "refine" and f.step else f.kept, logit=3.0, score=-1.0 if f.phase == "refine" else f.score) for f in run.frames]
+    other = replace(run, frames=frames, recipe=replace(run.recipe, epochs=0.5))
+    notes = [p["note"] for p in views.run_view(other, len(frames) - 1)["pictures"]]
+    assert notes[1].startswith(f"step {frames[-1].step}, 1 kept, PSNR") and notes[2] == f"D shaped 0.5: {views.probability(-1.0)} real"
+    assert views.run_view(other, 0)["pictures"][2]["note"] == f"D unshaped: {views.probability(3.0)} real"   # the search knows the unshaped one only
+
+
 def test_probabilities_are_never_rounded_to_certainty():
     assert views.probability(0) == "50.0 %" and views.probability(-30) == "less than 0.1 %" and views.probability(800) == "more than 99.9 %"
 
