@@ -26,6 +26,7 @@ import target  # noqa: E402
 
 from cgi_helpers import metrics, train  # noqa: E402
 from cgi_helpers.artifacts import ArtifactError, write_json  # noqa: E402
+from cgi_helpers.evaluation import semantic  # noqa: E402
 from cgi_helpers.masks import composite, weight_map  # noqa: E402
 from cgi_helpers.models import for_inference  # noqa: E402
 from cgi_helpers.refine import Overlay, refine  # noqa: E402
@@ -261,22 +262,21 @@ def until(b, y, goal, z, whiten, options, whole):
     return seconds if state["best"].mean() <= goal else None, step, state
 
 
-def fill(b, y, z):
+def quality(b, y, z):
     """PSNR (N,) of the composites of images y from latents z."""
-    with torch.no_grad():
-        x = torch.cat([b.G(part) for part in z.split(256)])
-    return metrics.psnr(composite(y, x, b.mask), y).cpu()
+    return metrics.psnr(semantic(b.session, b.G, z, y), y).cpu()
 
 
 def on_all_test_images(b, starts, options, whiten, iterations):
-    """Paired PSNR gain of the first `iterations` of a search over the stored encodings by the report's recipe, on all test images that have one; None without them."""
+    """Paired PSNR gain of the first `iterations` of a search over the stored encodings by the report's recipe, on all test images
+    that have one; None without them."""
     if not b.session.up_to_date("encode"):
         return None
     z = b.session.encodings("test", "report")
     y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.search_batch
     loops = (find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options) for part in y.split(step))
     found = torch.cat([last(itertools.islice(loop, iterations + 1))["z"] for loop in loops])
-    gain = fill(b, y, found) - fill(b, y, z)
+    gain = quality(b, y, found) - quality(b, y, z)
     return {"images": len(gain), **metrics.interval(gain.mean(), metrics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain))}
 
 
@@ -300,7 +300,8 @@ def race(b, aim, unclipped, seconds_per_iteration):
     # the rows that are quoted: from random starts the whole search, because PSNR still rises after the loss is reached
     rows = {"random starts": (screened, P, COLD), "random starts, stopped at the loss": (screened, P, COLD), "encoder": (warm, P, WARM),
             "random starts, to the loss without the clip of z": (screened, P, dict(COLD, iterations=100)),
-            "encoder, to the loss without the clip of z": (warm, P, dict(WARM, iterations=2 * WARM["iterations"])), "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
+            "encoder, to the loss without the clip of z": (warm, P, dict(WARM, iterations=2 * WARM["iterations"])),
+            "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
             "one random start, Adam": (lambda: target.starts(b.session, n).clamp(-1, 1), None,
                                        dict(iterations=300, optimiser="adam", lr=0.1, clip=1.0))}
     for name, (z, matrix, options) in rows.items():
@@ -310,7 +311,7 @@ def race(b, aim, unclipped, seconds_per_iteration):
         reached = None not in [t[0] for t in turns]
         searched = statistics.median(t[0] for t in turns) if reached else None
         total = searched + prepare * (matrix is not None) if reached else None
-        gain = fill(b, y, state["z"]) - torch.tensor(its_psnr)
+        gain = quality(b, y, state["z"]) - torch.tensor(its_psnr)
         counts = metrics.bootstrap_counts(n, 2000)
         result[name] = {"goal": aimed, "seconds": searched, "with_whitening": total, "iterations": iterations,
                         "speedup": plain / total if reached else None,

@@ -176,8 +176,8 @@ def evaluate(session, fresh=False):
         x = rows[name](G, {how: z[how][part] for how in z}, y[part])
         return {**score(x, y[part], session.mask, C, labels[part]), "images": ((x + 1) * 127.5).round().byte().cpu()}
 
-    pieces = parallel.Pieces(session, "evaluate", fresh)
-    found = pieces.run(compute, work)
+    pieces = parallel.Pieces(session, "evaluate", fresh, work)
+    found = pieces.run(compute)
     if not found:
         return
     trees, facts = found

@@ -101,13 +101,15 @@ def agree(net):
 
 
 class Pieces:
-    """Pieces of a stage, saved one by one in `<stage>.parts` with the stage's fingerprint: piece i by process i % world.
+    """Pieces of a stage, one per item, saved one by one in `<stage>.parts`: piece i by process i % world. Their fingerprint is the
+    stage's and the items', so that pieces of another cut are not taken for these.
 
     What was saved survives a killed process and is found by the next run, with any number of processes.
     """
 
-    def __init__(self, session, stage, fresh):
-        self.session, self.stage, self.print_ = session, stage, session.fingerprint(stage)
+    def __init__(self, session, stage, fresh, items):
+        self.session, self.stage, self.items = session, stage, items
+        self.print_ = fingerprint(stage=session.fingerprint(stage), items=[str(item) for item in items])
         self.folder = session.store.own / f"{stage}.parts"
         check_shared(session.store.own)
         if fresh and rank() == 0:
@@ -120,26 +122,25 @@ class Pieces:
     def _found(self, i):
         return (self.session.store.metadata(self._name(i)) or {}).get("fingerprint") == self.print_
 
-    def run(self, compute, items):
+    def run(self, compute):
         """(list of trees `compute(item)` in order, list of their metadata) in process 0, None in the others.
 
         Each process computes and saves its missing pieces, then waits for the others. On Ctrl-C it saves the present piece first.
         """
         from tqdm.auto import tqdm
-        self.print_ = fingerprint(stage=self.print_, items=[str(item) for item in items])  # pieces of another cut are not ours
-        mine = [i for i in range(rank(), len(items), world()) if not self._found(i)]
+        mine = [i for i in range(rank(), len(self.items), world()) if not self._found(i)]
         bar = tqdm(mine, desc=self.stage, mininterval=1, disable=not self.session.progress or rank() > 0)
         with interrupt_between_steps() as asked:
             for i in bar:
                 began = time.time()
-                tree = compute(items[i])
+                tree = compute(self.items[i])
                 self.session.store.save(self._name(i), tree, self.stage, self.print_, seconds=time.time() - began, rank=rank(), world=world())
                 if asked.is_set():
                     raise KeyboardInterrupt
         barrier()
         if rank():
             return None
-        loaded = [self.session.store.load(self._name(i), self.stage, self.print_) for i in range(len(items))]
+        loaded = [self.session.store.load(self._name(i), self.stage, self.print_) for i in range(len(self.items))]
         return [tree for tree, _ in loaded], [meta for _, meta in loaded]
 
     def remove(self):

@@ -124,8 +124,8 @@ def _encode(session, stage, fresh, jobs, find):
         y = splits[name].batch(slice(rows.start, rows.stop), session.device)
         return {"z": find(G, E, y, rows, name).cpu()}
 
-    pieces = parallel.Pieces(session, stage, fresh)
-    found = pieces.run(compute, chunks)
+    pieces = parallel.Pieces(session, stage, fresh, chunks)
+    found = pieces.run(compute)
     if found:
         of = {name: [i for i, (n, _) in enumerate(chunks) if n == name] for name in splits}
         seconds = {name: sum(found[1][i]["seconds"] for i in of[name]) for name in splits}
@@ -145,6 +145,7 @@ def _shape(session, stage, fresh, pool_start, independent=False, compose=True):
     """
     if done(session, stage, fresh):
         return
+    parallel.check_shared(session.store.own)
     p = session.preset
     z = session.encodings("pool", pool_start)
     pool = session.data["train"].first(len(z))

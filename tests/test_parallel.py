@@ -133,13 +133,14 @@ def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone,
     assert sum(computed(tmp_path, "shape_inpainting", 3)) == computed(alone, "shape_inpainting", 1)[0] - 9
 
 
-def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path):
+@pytest.mark.parametrize("stage", ["encode", "shape_inpainting"])
+def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path, stage):
     for folder in (tmp_path, tmp_path / "elsewhere"):
         shutil.copytree(alone / "artifacts", folder / "artifacts")
-        forget(folder, ["encode"])
-    run = torchrun(tmp_path, 2, "encode", OWN_DISK="1")
+        forget(folder, [stage])
+    run = torchrun(tmp_path, 2, stage, OWN_DISK="1")
     assert run.returncode != 0 and "is not the same folder for all processes: put the project" in run.stderr
-    assert not list(tmp_path.rglob("encode.parts/*"))
+    assert not list(tmp_path.rglob(f"{stage}.parts/*")) and not list(tmp_path.rglob(f"{stage}.partial*"))
 
 
 def test_an_error_of_every_process_ends_all_with_its_sentence(alone, tmp_path):

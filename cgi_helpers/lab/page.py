@@ -389,9 +389,9 @@ class LiveLab(widgets.VBox):
                         self._say(text)
                 told = time.perf_counter()
 
-        compute, view = {"compare": (self.engine.compare, views.compare_view), "look": (self.engine.gradients, views.gradient_view),
-                         "diversity": (lambda *args: self.engine.diversity(recipe, COMPLETIONS, *args[1:]), views.diversity_view)}[page]
-        result = compute(recipe, cancel, tell)
+        compute, view = {"compare": (self.engine.compare, views.compare_view), "diversity": (self.engine.diversity, views.diversity_view),
+                         "look": (self.engine.gradients, views.gradient_view)}[page]
+        result = compute(recipe, *[COMPLETIONS] * (page == "diversity"), cancel, tell)
         if result is None:
             return None
         shown = view(*result)
