@@ -13,9 +13,9 @@ import torch
 from doit import get_var
 from doit.exceptions import TaskFailed
 
-from cgi_helpers import figures
-from cgi_helpers.artifacts import ArtifactError
-from cgi_helpers.session import STAGES, start
+from cgi_helpers.pipeline import figures
+from cgi_helpers.pipeline.artifacts import ArtifactError
+from cgi_helpers.pipeline.session import STAGES, start
 from run import call
 
 

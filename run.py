@@ -167,7 +167,7 @@ def notebooks():
 def preset_name(name):
     """The preset's name, `$CGI_PRESET` or laptop if None; Trouble that lists the known ones."""
     sys.path.insert(0, str(ROOT))
-    from cgi_helpers.presets import get_preset
+    from cgi_helpers.pipeline.presets import get_preset
     try:
         return get_preset(name or None).name
     except ValueError as error:

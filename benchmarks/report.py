@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cgi_helpers.artifacts import atomic_write
+from cgi_helpers.pipeline.artifacts import atomic_write
 from cgi_helpers.plots import PALETTE
 
 

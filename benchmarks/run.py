@@ -24,15 +24,16 @@ import reference  # noqa: E402
 import report  # noqa: E402
 import target  # noqa: E402
 
-from cgi_helpers import metrics, train  # noqa: E402
-from cgi_helpers.artifacts import ArtifactError, write_json  # noqa: E402
-from cgi_helpers.evaluation import semantic  # noqa: E402
-from cgi_helpers.masks import composite, weight_map  # noqa: E402
-from cgi_helpers.models import for_inference  # noqa: E402
-from cgi_helpers.refine import Overlay, refine  # noqa: E402
-from cgi_helpers.runtime import accelerate, clock, draw_z, fast_dtype, last, versions  # noqa: E402
-from cgi_helpers.search import Problem, best_starts, find_latent, whitening  # noqa: E402
-from cgi_helpers.session import start  # noqa: E402
+from cgi_helpers.method import train  # noqa: E402
+from cgi_helpers.study import metrics  # noqa: E402
+from cgi_helpers.pipeline.artifacts import ArtifactError, write_json  # noqa: E402
+from cgi_helpers.pipeline.evaluation import semantic  # noqa: E402
+from cgi_helpers.method.masks import composite, weight_map  # noqa: E402
+from cgi_helpers.method.models import for_inference  # noqa: E402
+from cgi_helpers.method.refine import Overlay, refine  # noqa: E402
+from cgi_helpers.method.runtime import accelerate, clock, draw_z, fast_dtype, last, versions  # noqa: E402
+from cgi_helpers.method.search import Problem, best_starts, find_latent, whitening  # noqa: E402
+from cgi_helpers.pipeline.session import start  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # chosen on validation images: from an encoder or from screened random starts

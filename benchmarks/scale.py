@@ -19,10 +19,10 @@ def point(images, size, width, iterations):
     """Seconds of encoding `images` images of side `size` by `iterations` iterations, and peak memory in MiB, in this process."""
     import torch
 
-    from cgi_helpers.masks import center_mask
-    from cgi_helpers.models import Generator
-    from cgi_helpers.runtime import accelerate, last, pick_device
-    from cgi_helpers.search import find_latent
+    from cgi_helpers.method.masks import center_mask
+    from cgi_helpers.method.models import Generator
+    from cgi_helpers.method.runtime import accelerate, last, pick_device
+    from cgi_helpers.method.search import find_latent
     device = pick_device()
     G, mask = accelerate(Generator(100, width, size=size).eval(), device), center_mask(size).to(device)
     y, found = torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8), torch.zeros(images, 100)  # bytes, as the data set's
@@ -52,8 +52,8 @@ def measure(counts=(1, 10, 100, 1000, 10_000), sizes=(32, 64, 128), widths=(16, 
     """All points, written as JSON and plot."""
     import report
 
-    from cgi_helpers.artifacts import atomic_write, write_json
-    from cgi_helpers.runtime import fast_dtype, versions
+    from cgi_helpers.pipeline.artifacts import atomic_write, write_json
+    from cgi_helpers.method.runtime import fast_dtype, versions
     result = {"images": [measured(images=n, size=sizes[len(sizes) // 2], width=widths[len(widths) // 2], iterations=iterations) for n in counts],
               "size": [measured(images=min(BATCH, counts[-1]), size=s, width=widths[len(widths) // 2], iterations=iterations) for s in sizes],
               "width": [measured(images=min(BATCH, counts[-1]), size=sizes[len(sizes) // 2], width=w, iterations=iterations) for w in widths],

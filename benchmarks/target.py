@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 import reference
-from cgi_helpers import metrics
-from cgi_helpers.artifacts import fingerprint, tensor_digest, write_json
-from cgi_helpers.masks import composite, weight_map
-from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers.runtime import clock, draw_z
+from cgi_helpers.study import metrics
+from cgi_helpers.pipeline.artifacts import fingerprint, tensor_digest, write_json
+from cgi_helpers.method.masks import composite, weight_map
+from cgi_helpers.method.models import Discriminator, Generator
+from cgi_helpers.method.runtime import clock, draw_z
 
 IMAGES, BATCH = 256, 64
 

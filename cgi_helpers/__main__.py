@@ -6,10 +6,10 @@ By several processes: `torchrun --standalone --nproc_per_node N -m cgi_helpers S
 import argparse
 import sys
 
-from . import parallel
-from .artifacts import ArtifactError
-from .session import start
-from .stages import FUNCTIONS, run
+from .pipeline import parallel
+from .pipeline.artifacts import ArtifactError
+from .pipeline.session import start
+from .pipeline.stages import FUNCTIONS, run
 
 
 def main(arguments=None):

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cgi_helpers import artifacts
-from cgi_helpers.artifacts import ArtifactError, Store
+from cgi_helpers.pipeline import artifacts
+from cgi_helpers.pipeline.artifacts import ArtifactError, Store
 
 PACKAGE = Path(artifacts.__file__).parent
 TREE = {"a": torch.arange(6.0).view(2, 3), "deep": {"b": {"c": torch.tensor([1, 2])}, "d": torch.zeros(0)}}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgi_helpers import stages
-from cgi_helpers.masks import composite, weight_map
-from cgi_helpers.presets import get_preset
-from cgi_helpers.session import Session
+from cgi_helpers.pipeline import stages
+from cgi_helpers.method.masks import composite, weight_map
+from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.pipeline.session import Session
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -115,8 +115,8 @@ def test_the_reference_is_the_packages_recipe(bench, session):
     """Our loops and the reference's, written apart, walk the same path."""
     import reference
     import target
-    from cgi_helpers.refine import Overlay, refine
-    from cgi_helpers.search import find_latent
+    from cgi_helpers.method.refine import Overlay, refine
+    from cgi_helpers.method.search import find_latent
     y, z = session.data["test"].batch(slice(0, 3)).double(), target.starts(session, 3).double()
     G, D = (net.double() for net in target.plain_networks(session))
     mask = session.mask.double()

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgi_helpers import data, train
+from cgi_helpers import data
+from cgi_helpers.method import train
 from cgi_helpers.__main__ import main
-from cgi_helpers.presets import PRESETS
+from cgi_helpers.pipeline.presets import PRESETS
 
 TINY = dataclasses.replace(PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=2, d_width=2, iterations=5, sample_epochs=(0.1,),
                            encoder_width=2, encoder_iterations=3, layer=1)

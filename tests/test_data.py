@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from cgi_helpers import data
+from cgi_helpers.method import checks
 
 PARTS = {"train": 60, "t10k": 20}
 
@@ -304,14 +305,14 @@ def changed(value):
 ])
 def test_check_images_refuses_in_one_sentence(x, message):
     with pytest.raises(ValueError, match=message) as error:
-        data.check_images(x)
+        checks.check_images(x)
     assert "\n" not in str(error.value)
 
 
 def test_check_images_lets_good_ones_pass():
     for x in (GOOD, GOOD.double(), changed(1), changed(-1)):
-        assert data.check_images(x) is x
-    assert data.check_images(torch.zeros(1, 3, 32, 32), 3, 32).shape == (1, 3, 32, 32)
+        assert checks.check_images(x) is x
+    assert checks.check_images(torch.zeros(1, 3, 32, 32), 3, 32).shape == (1, 3, 32, 32)
 
 
 def test_from_array_takes_bytes_and_floats_of_both_sizes():

@@ -1,4 +1,4 @@
-"""The batch: tiny notebooks through cgi_helpers.figures and through doit."""
+"""The batch: tiny notebooks through cgi_helpers.pipeline.figures and through doit."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import pytest
 import torch
 from doit import doit_cmd
 
-from cgi_helpers import figures
-from cgi_helpers.session import STAGES, start
+from cgi_helpers.pipeline import figures
+from cgi_helpers.pipeline.session import STAGES, start
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = "preset = None\nseed = 0\ndevice = 'auto'"
-SAVES = """from cgi_helpers.artifacts import Store
+SAVES = """from cgi_helpers.pipeline.artifacts import Store
 folder = Store(preset, seed).figures
 folder.mkdir(parents=True, exist_ok=True)
 for name in {names}:

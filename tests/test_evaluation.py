@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers import evaluation, metrics
+from cgi_helpers.pipeline import evaluation
+from cgi_helpers.study import metrics
 from cgi_helpers.data import Split
-from cgi_helpers.losses import context_loss
-from cgi_helpers.masks import center_mask, composite, weight_map
-from cgi_helpers.models import Classifier, Discriminator, Encoder, Generator
-from cgi_helpers.presets import get_preset
-from cgi_helpers.refine import refine
-from cgi_helpers.runtime import draw_z, generator, last
+from cgi_helpers.method.losses import context_loss
+from cgi_helpers.method.masks import center_mask, composite, weight_map
+from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Generator
+from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.method.refine import refine
+from cgi_helpers.method.runtime import draw_z, generator, last
 
 from nets import lively
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cgi_helpers import losses
+from cgi_helpers.method import losses
 
 LOGITS = torch.linspace(-9, 9, 37, dtype=torch.float64)
 

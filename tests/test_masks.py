@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers import masks
-from cgi_helpers.runtime import generator
+from cgi_helpers.method import masks
+from cgi_helpers.method.runtime import generator
 
 
 def random_mask(n=1, size=12, seed=0, known=0.6):

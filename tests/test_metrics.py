@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from cgi_helpers import metrics
+from cgi_helpers.study import metrics
 
 
 def images(n=4, channels=1, size=24, seed=0):

@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from test_session import content, same
 
-from cgi_helpers import parallel
-from cgi_helpers.session import STAGES
+from cgi_helpers.pipeline import parallel
+from cgi_helpers.pipeline.session import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("encode", "encode_best", "shape_inpainting", "shape_independent", "evaluate")
@@ -21,8 +21,9 @@ DRIVER = '''
 import dataclasses, os, signal, sys
 from pathlib import Path
 from test_session import TINY
-from cgi_helpers import artifacts, parallel, shape, stages
-from cgi_helpers.session import Session
+from cgi_helpers.method import shape
+from cgi_helpers.pipeline import artifacts, parallel, stages
+from cgi_helpers.pipeline.session import Session
 
 tiny, rank = dataclasses.replace(TINY, shape_micro_batch=4), parallel.rank()  # 4 + 4 + 2 images of a batch
 done, save, refine = [], artifacts.Store.save, shape.refine

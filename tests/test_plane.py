@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from cgi_helpers import plane, plots
-from cgi_helpers.refine import refine
-from cgi_helpers.runtime import draw_z, generator, last
-from cgi_helpers.shape import shape_discriminator
+from cgi_helpers import plots
+from cgi_helpers.method import plane
+from cgi_helpers.method.refine import refine
+from cgi_helpers.method.runtime import draw_z, generator, last
+from cgi_helpers.method.shape import shape_discriminator
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from cgi_helpers.masks import MASKS
-from cgi_helpers.models import Generator
-from cgi_helpers.presets import PRESETS, Preset, get_preset, subset
-from cgi_helpers.session import STAGES
+from cgi_helpers.method.masks import MASKS
+from cgi_helpers.method.models import Generator
+from cgi_helpers.pipeline.presets import PRESETS, Preset, get_preset, subset
+from cgi_helpers.pipeline.session import STAGES
 
 
 def test_the_table_has_the_three_names():
@@ -74,5 +74,5 @@ def test_subset_names_fields_that_exist():
 
 @pytest.mark.parametrize("name, images", [("smoke", 1_000), ("laptop", 55_000), ("paper", 55_000)])
 def test_training_lasts_until_the_last_sample_grid(name, images):
-    from cgi_helpers.stages import sample_steps
+    from cgi_helpers.pipeline.stages import sample_steps
     assert max(sample_steps(get_preset(name), images)) <= get_preset(name).iterations

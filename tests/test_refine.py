@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cgi_helpers.masks import block_mask, center_mask, composite, half_mask
-from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers.refine import Overlay, check_options, identity, refine, refine_all
-from cgi_helpers.runtime import generator, last
+from cgi_helpers.method.masks import block_mask, center_mask, composite, half_mask
+from cgi_helpers.method.models import Discriminator, Generator
+from cgi_helpers.method.refine import Overlay, check_options, identity, refine, refine_all
+from cgi_helpers.method.runtime import generator, last
 
 from nets import lively
 

@@ -32,11 +32,11 @@ posix = pytest.mark.skipif(os.name == "nt", reason="the fake installer is a scri
 @pytest.fixture
 def clone(tmp_path):
     """A folder with run.py, what it reads, two empty notebooks, and benchmarks/run.py as the job to do."""
-    for name in ("run.py", "pyproject.toml", "requirements.lock", "cgi_helpers/__init__.py", "cgi_helpers/presets.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("run.py", "pyproject.toml", "requirements.lock", "cgi_helpers/__init__.py", "cgi_helpers/pipeline/presets.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("benchmarks/run.py", "notebooks/02_b.ipynb", "notebooks/01_a.ipynb", "notebooks/draft.ipynb"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("print('benched')")
     tools = tmp_path / "tools"
     tools.mkdir()

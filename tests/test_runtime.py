@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgi_helpers import runtime
+from cgi_helpers.method import runtime
 
 
 # --- devices and precision

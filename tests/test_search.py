@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cgi_helpers.masks import block_mask, center_mask, half_mask, weight_map
-from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers import runtime
-from cgi_helpers.losses import context_loss
-from cgi_helpers.runtime import generator, last
-from cgi_helpers.search import best_starts, find_latent, whitening
+from cgi_helpers.method.masks import block_mask, center_mask, half_mask, weight_map
+from cgi_helpers.method.models import Discriminator, Generator
+from cgi_helpers.method import runtime
+from cgi_helpers.method.losses import context_loss
+from cgi_helpers.method.runtime import generator, last
+from cgi_helpers.method.search import best_starts, find_latent, whitening
 
 from nets import lively
 
@@ -187,8 +187,8 @@ def test_float32_agrees_with_float64():
 
 def test_bfloat16_stays_within_a_tenth_of_a_decibel(monkeypatch):
     """The bound for machines with bfloat16 units: mean PSNR of 32 completions, float32 against lowered weights."""
-    from cgi_helpers.masks import composite
-    from cgi_helpers.metrics import psnr
+    from cgi_helpers.method.masks import composite
+    from cgi_helpers.study.metrics import psnr
     results = {}
     for amp in (None, torch.bfloat16):
         monkeypatch.setattr(runtime, "fast_dtype", lambda device, amp=amp: amp)
@@ -251,7 +251,7 @@ def test_whitening_makes_gradients_white_and_the_search_shorter():
 
 
 def test_stalled_images_leave_the_batch_and_keep_their_rows(monkeypatch):
-    from cgi_helpers import search
+    from cgi_helpers.method import search
     G, _, y, mask, z = problem(6)
     options = dict(iterations=60, optimiser="adam", lr=0.1, patience=4, least_gain=0.05)
     sizes, call = [], search.Problem.__call__

@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgi_helpers import evaluation, session as session_module, shape, stages, train
-from cgi_helpers.artifacts import ArtifactError
-from cgi_helpers.presets import PRESETS, Preset
-from cgi_helpers.runtime import draw_z
-from cgi_helpers.search import whitening
-from cgi_helpers.session import STAGES, WRITER, Checkpoint, Session, start
-from cgi_helpers.stages import FUNCTIONS
+from cgi_helpers.method import shape, train
+from cgi_helpers.pipeline import evaluation, session as session_module, stages
+from cgi_helpers.pipeline.artifacts import ArtifactError
+from cgi_helpers.pipeline.presets import PRESETS, Preset
+from cgi_helpers.method.runtime import draw_z
+from cgi_helpers.method.search import whitening
+from cgi_helpers.pipeline.session import STAGES, WRITER, Checkpoint, Session, start
+from cgi_helpers.pipeline.stages import FUNCTIONS
 
 TINY = dataclasses.replace(
     PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, iterations=7,
@@ -487,7 +488,7 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(session_module, "CHECKPOINT_SECONDS", -1)
-        patch.setattr("cgi_helpers.artifacts.save_file", full)
+        patch.setattr("cgi_helpers.pipeline.artifacts.save_file", full)
         with pytest.raises(ArtifactError, match="No space left on device.*free disk space"):
             stages.train_gan(opened())
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1

@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
-from cgi_helpers import shape
+from cgi_helpers.method import shape
 from cgi_helpers.data import Split
-from cgi_helpers.masks import block_mask, center_mask, composite
-from cgi_helpers.models import Discriminator, Generator
-from cgi_helpers.refine import Overlay, refine
-from cgi_helpers.runtime import draw_z_batch, generator, last
-from cgi_helpers.train import batch_index
+from cgi_helpers.method.masks import block_mask, center_mask, composite
+from cgi_helpers.method.models import Discriminator, Generator
+from cgi_helpers.method.refine import Overlay, refine
+from cgi_helpers.method.runtime import draw_z_batch, generator, last
+from cgi_helpers.method.train import batch_index
 
 SIZE = 16
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from cgi_helpers import train
+from cgi_helpers.method import train
 from cgi_helpers.data import Split
-from cgi_helpers.masks import MASKS, center_mask, check_mask
-from cgi_helpers.models import Classifier, Discriminator, Encoder, Generator
-from cgi_helpers.runtime import draw_z_batch, generator, last
+from cgi_helpers.method.masks import MASKS, center_mask, check_mask
+from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Generator
+from cgi_helpers.method.runtime import draw_z_batch, generator, last
 
 SIZE = 16
 

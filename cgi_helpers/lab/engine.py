@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ..losses import generator_loss
-from ..masks import composite
-from ..metrics import psnr
-from ..refine import refine
-from ..runtime import draw_z, frozen
-from ..search import find_latent
+from ..method.losses import generator_loss
+from ..method.masks import composite
+from ..study.metrics import psnr
+from ..method.refine import refine
+from ..method.runtime import draw_z, frozen
+from ..method.search import find_latent
 from . import recipe as recipes
 from .recipe import to_bytes
 

@@ -4,7 +4,7 @@ import math
 
 import ipywidgets as widgets
 
-from ..refine import STOPS
+from ..method.refine import STOPS
 from .logslider import LogSlider
 from .recipe import RANGES, SEARCHES
 

@@ -16,10 +16,10 @@ import weakref
 
 import ipywidgets as widgets
 
-from ..artifacts import atomic_write
+from ..pipeline.artifacts import atomic_write
 from ..data import CLASSES
-from ..masks import MASKS, named_mask
-from ..runtime import generator
+from ..method.masks import MASKS, named_mask
+from ..method.runtime import generator
 from . import recipe as recipes
 from . import views
 from .engine import Engine

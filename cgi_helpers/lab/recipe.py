@@ -10,9 +10,9 @@ from reprlib import repr as brief
 import numpy as np
 import torch
 
-from ..masks import MASKS, check_mask, named_mask
-from ..refine import STOPS
-from ..runtime import fast_dtype, generator
+from ..method.masks import MASKS, check_mask, named_mask
+from ..method.refine import STOPS
+from ..method.runtime import fast_dtype, generator
 
 FORMAT = "cgi live lab 1"
 SEARCHES = ("warm start", "random start", "report's recipe")

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from cgi_helpers import data
-from cgi_helpers.artifacts import ROOT
+from cgi_helpers.pipeline.artifacts import ROOT
 from cgi_helpers.lab import views
 from cgi_helpers.lab.engine import Engine
 from cgi_helpers.lab.recipe import default_recipe, to_bytes
-from cgi_helpers.masks import center_mask
+from cgi_helpers.method.masks import center_mask
 from cgi_helpers.plots import HOLE
-from cgi_helpers.session import start
+from cgi_helpers.pipeline.session import start
 
-CELLS = ["from cgi_helpers import data, stages\nfrom cgi_helpers.lab import LiveLab",
+CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
          "session = stages.start('laptop', device='cpu')\nsession.data = data.load('fashion_mnist_sample')",
          "lab = LiveLab(session)\nlab"]
 BLUE = [int(HOLE[i:i + 2], 16) for i in (1, 3, 5)]

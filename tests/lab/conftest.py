@@ -4,7 +4,7 @@ import pytest
 import torch
 from nets import lively
 
-from cgi_helpers.session import start
+from cgi_helpers.pipeline.session import start
 
 pytest.importorskip("ipywidgets")
 

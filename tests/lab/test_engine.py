@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers.artifacts import ArtifactError
+from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.lab.engine import WARM_LR, Bounded, Engine, logit_of
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
-from cgi_helpers.losses import prior_loss
-from cgi_helpers.masks import center_mask, composite
-from cgi_helpers.refine import refine_all
-from cgi_helpers.runtime import last
-from cgi_helpers.search import find_latent
+from cgi_helpers.method.losses import prior_loss
+from cgi_helpers.method.masks import center_mask, composite
+from cgi_helpers.method.refine import refine_all
+from cgi_helpers.method.runtime import last
+from cgi_helpers.method.search import find_latent
 
 NEVER = threading.Event()
 

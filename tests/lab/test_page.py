@@ -21,8 +21,8 @@ from cgi_helpers.lab.engine import Engine, Run
 from cgi_helpers.lab.logslider import LogSlider
 from cgi_helpers.lab.page import TABS
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
-from cgi_helpers.masks import MASKS, center_mask
-from cgi_helpers.session import start
+from cgi_helpers.method.masks import MASKS, center_mask
+from cgi_helpers.pipeline.session import start
 
 LONG = 60  # seconds; reached by failing tests only
 
@@ -370,7 +370,7 @@ def test_missing_weights_are_a_sentence_and_the_page_can_be_used_once_they_are_t
 def test_missing_data_are_a_sentence_until_they_are_there(session, equip, root, monkeypatch):
     def missing(*args):
         raise FileNotFoundError("Fashion-MNIST was found nowhere: install it.")
-    monkeypatch.setattr("cgi_helpers.session.data.load", missing)
+    monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", missing)
     page = LiveLab(session, synchronous=True)
     assert "found nowhere: install it" in page.status.value and page.number.max == 0
     monkeypatch.undo()

@@ -6,8 +6,8 @@ import torch
 from cgi_helpers.lab import painter as module
 from cgi_helpers.lab.painter import Painter
 from cgi_helpers.lab.views import pixels_of
-from cgi_helpers.masks import center_mask, pattern_mask
-from cgi_helpers.runtime import generator
+from cgi_helpers.method.masks import center_mask, pattern_mask
+from cgi_helpers.method.runtime import generator
 
 
 def browser(painter, hole):

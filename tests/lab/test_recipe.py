@@ -9,9 +9,9 @@ import torch
 from cgi_helpers.lab import recipe as recipes
 from cgi_helpers.lab.knobs import make_knobs
 from cgi_helpers.lab.recipe import WARM_ITERATIONS, default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
-from cgi_helpers.masks import center_mask, pattern_mask
-from cgi_helpers.runtime import generator
-from cgi_helpers.session import start
+from cgi_helpers.method.masks import center_mask, pattern_mask
+from cgi_helpers.method.runtime import generator
+from cgi_helpers.pipeline.session import start
 
 
 def test_defaults_are_the_presets_best_search_and_refinement(session):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .data import check_images
+from .checks import check_images
 from .losses import context_loss, prior_loss
 from .masks import check_mask, weight_map
 from .models import for_inference

@@ -5,11 +5,12 @@ import time
 
 import torch
 
-from . import metrics, parallel
-from .masks import composite
-from .refine import Overlay, refine_all
-from .runtime import clock, draw_z, last
-from .search import find_latent
+from . import parallel
+from ..study import metrics
+from ..method.masks import composite
+from ..method.refine import Overlay, refine_all
+from ..method.runtime import clock, draw_z, last
+from ..method.search import find_latent
 from .session import done, save
 
 # family of rows -> (start of the refinement, discriminator mode, artifact of its shaped discriminators)

@@ -2,7 +2,7 @@
 
 import torch
 
-from .data import check_images
+from .checks import check_images
 from .losses import generator_loss
 from .masks import check_mask, composite
 from .models import Around, Discriminator, Generator, cut, for_inference, put

@@ -5,12 +5,13 @@ Called by the notebooks, by doit and by `python -m cgi_helpers STAGE --preset P`
 
 import torch
 
-from . import parallel, train
+from . import parallel
+from ..method import train
 from .evaluation import best_search, classify, evaluate, report_search, tune
-from .refine import Overlay
-from .runtime import draw_z
+from ..method.refine import Overlay
+from ..method.runtime import draw_z
 from .session import STAGES, Checkpoint, done, save, start
-from .shape import shape_discriminator, whole
+from ..method.shape import shape_discriminator, whole
 
 VANISHING_LAM = 5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from .artifacts import ArtifactError, atomic_write, fingerprint
-from .runtime import interrupt_between_steps, pick_device
+from ..method.runtime import interrupt_between_steps, pick_device
 
 PATIENCE = datetime.timedelta(days=7)   # a rank with little to do waits for the others
 

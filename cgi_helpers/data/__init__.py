@@ -11,7 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-ROOT = Path(__file__).resolve().parents[1]
+from ..method.checks import check_images
+
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "data" / "fashion_mnist_sample.npz"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat",
@@ -52,21 +54,6 @@ def to_network(images, size=64):
     if x.shape[-1] != size:
         x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
     return x / 127.5 - 1
-
-
-def check_images(x, channels=1, size=64):
-    """Raise ValueError in one sentence unless x is (N, channels, size, size), floating, finite and in [-1, 1]."""
-    if not torch.is_tensor(x) or x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
-        shape = tuple(getattr(x, "shape", ())) or type(x).__name__
-        raise ValueError(f"Images must have shape (N, {channels}, {size}, {size}) but got {shape}: "
-                         "resize them with data.from_array first.")
-    if not x.is_floating_point():
-        raise ValueError(f"Images must be floating point in [-1, 1] but have dtype {x.dtype}: divide by 127.5, subtract 1.")
-    if not torch.isfinite(x).all():
-        raise ValueError("Images contain NaN or infinite values: clean them before inpainting.")
-    if x.min() < -1 - 1e-4 or x.max() > 1 + 1e-4:
-        raise ValueError(f"Images must lie in [-1, 1] but reach from {x.min():.3g} to {x.max():.3g}: rescale them.")
-    return x
 
 
 def from_array(image, size=64):

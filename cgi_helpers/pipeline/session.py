@@ -6,14 +6,14 @@ from functools import cached_property
 
 import torch
 
-from . import data
+from .. import data
 from .artifacts import Store, atomic_write, fingerprint, write_json
-from .masks import named_mask
-from .models import Classifier, Discriminator, Encoder, Generator
+from ..method.masks import named_mask
+from ..method.models import Classifier, Discriminator, Encoder, Generator
 from .parallel import rank
 from .presets import get_preset, subset
-from .runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
-from .search import whitening
+from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
+from ..method.search import whitening
 
 CHECKPOINT_SECONDS = 60
 
