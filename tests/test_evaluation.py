@@ -93,7 +93,7 @@ def test_score_measures_each_image_by_itself():
     y, session = images(), opened()
     x, labels = composite(y, images().flip(0), session.mask), torch.arange(10)
     s = evaluation.score(x, y, session.mask, C, labels, batch=4)
-    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, 128), "probabilities": (10, 10)}
+    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, C.head.in_features), "probabilities": (10, 10)}
     hole = 1 - session.mask
     for key, expected in (("psnr", metrics.psnr(x, y)), ("ssim", metrics.ssim(x, y)), ("psnr_hole", metrics.psnr(x, y, hole)),
                           ("ssim_hole", metrics.ssim(x, y, hole)), ("features", C.features(x)), ("probabilities", C(x).softmax(1)),
