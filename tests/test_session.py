@@ -147,7 +147,7 @@ def test_the_chain_is_up_to_date(place):
 def other(value):
     """A different value of the same kind."""
     return {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v * 2 + 0.5, str: lambda v: v + "x",
-            tuple: lambda v: (*v, 9)}[type(value)](value)
+            tuple: lambda v: (*v, 9), dict: lambda v: {**v, "train": 999}}[type(value)](value)
 
 
 @pytest.mark.parametrize("stage", list(STAGES))

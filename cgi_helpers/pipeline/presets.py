@@ -10,6 +10,7 @@ class Preset:
     name: str
     # data
     dataset: str = "fashion_mnist"          # see data.load
+    limit: dict | None = None               # {split: first images}; None: all
     channels: int = 1                       # image planes
     size: int = 64                          # pixels per side (report IV.A)
     # networks
@@ -68,7 +69,7 @@ class Preset:
 
 PRESETS = {p.name: p for p in (
     Preset(
-        name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
+        name="smoke", limit={"train": 1000, "validation": 200, "test": 400}, prior="normal", g_width=8, d_width=8, classifier_width=8,
         iterations=256, batch_size=100, g_updates=1, classifier_iterations=60,
         encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10,
         pool_report=240, pool_report_iterations=10, refine_steps=4, shape_micro_batch=20, pool=240,

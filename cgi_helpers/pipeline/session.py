@@ -17,7 +17,7 @@ from ..method.search import whitening
 
 CHECKPOINT_SECONDS = 60
 
-IMAGES = ("dataset", "channels", "size", "amp")
+IMAGES = ("dataset", "limit", "channels", "size", "amp")
 NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
 SEARCH = ("mask", "window", "lam", "validation_images", "test_images")
 BEST = ("best_iterations", "best_lr")
@@ -67,7 +67,7 @@ class Session:
 
     @cached_property
     def data(self):
-        return data.load(self.preset.dataset, self.preset.size)
+        return data.load(self.preset.dataset, self.preset.size, self.preset.channels, self.preset.limit)
 
     def fingerprint(self, stage):
         """What the results of `stage` depend on: its preset fields, the seed and the content of its inputs."""
