@@ -140,21 +140,16 @@ def test_an_unwritable_folder(place, capsys, monkeypatch):
 
 
 def test_missing_and_damaged_data(place, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setattr(data, "DEBIAN", tmp_path / "debian")
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-    monkeypatch.setitem(PRESETS, "tiny", get_preset(TINY, dataset="fashion_mnist"))
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "nowhere"))
     assert "FASHION_MNIST_DIR points to" in refused(capsys, "train", "--preset", "tiny")
-    monkeypatch.delenv("FASHION_MNIST_DIR")
-    assert "torchvision could not download it" in refused(capsys, "train", "--preset", "tiny")
-    (tmp_path / "data" / "FashionMNIST" / "raw").mkdir(parents=True)
-    for name in data.SHA256:
-        (tmp_path / "data" / "FashionMNIST" / "raw" / name).write_bytes(b"half")
-    assert "is corrupt or half-downloaded (checksum differs): delete it and run again" in refused(capsys, "train", "--preset", "tiny")
-    for name in data.SHA256:
-        (tmp_path / "data" / "FashionMNIST" / "raw" / name).unlink()
-        (tmp_path / "data" / "FashionMNIST" / "raw" / name).mkdir()  # any other trouble with a file
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(copy))
+    assert "train-images-idx3-ubyte is missing" in refused(capsys, "train", "--preset", "tiny")
+    (copy / "train-images-idx3-ubyte").write_bytes(b"half")
+    assert "is truncated or not an idx file" in refused(capsys, "train", "--preset", "tiny")
+    (copy / "train-images-idx3-ubyte").unlink()
+    (copy / "train-images-idx3-ubyte").mkdir()  # any other trouble with a file
     assert "Is a directory" in refused_any(capsys, "train", "--preset", "tiny")
 
 
@@ -169,7 +164,7 @@ def refused_any(capsys, *arguments):
     (dict(mask="hexagon"), "encode report", "Unknown mask 'hexagon'"),
     (dict(networks=dict(prior="gauss")), "train", "Unknown latent prior 'gauss'"),
     (dict(size=28), "train", "Image size must be 8, 16, 32"),
-    (dict(dataset="mnist"), "train", "Unknown dataset 'mnist'"),
+    (dict(dataset="mnists"), "train", "Unknown data set 'mnists'"),
     (dict(window=6), "encode report", "window must be an odd number"),
 ])
 def test_bad_fields_of_a_preset(place, capsys, monkeypatch, change, stage, message):

@@ -26,7 +26,7 @@ def shipped():
         session = start("laptop", device="cpu", progress=False)
         nets = {kind: session.net(kind) for kind in ("generator", "encoder")}
         nets.update({kind: session.shaped(kind, 2) for kind in ("inpainting", "independent")})
-    return session.preset, nets, data.load("fashion_mnist_sample", 64)["test"].batch(slice(0, 64)), center_mask(64)
+    return session.preset, nets, data.load("fashion_mnist", 64)["test"].batch(slice(0, 64)), center_mask(64)
 
 
 def exact(net):

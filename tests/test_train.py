@@ -28,9 +28,10 @@ def doubles(monkeypatch):
     monkeypatch.setattr(train, "draw_z_batch", lambda *a, **k: draw_z_batch(*a, **k).double())
 
 
-def split(n=40, kind=Split, seed=0):
+def split(n=40, kind=Split, seed=0, flips=True):
     rng = generator("split", seed)
-    return kind(torch.randint(0, 256, (n, 28, 28), generator=rng, dtype=torch.uint8), torch.randint(0, 10, (n,), generator=rng), SIZE)
+    images = torch.randint(0, 256, (n, 28, 28), generator=rng, dtype=torch.uint8)
+    return kind(images, torch.randint(0, 10, (n,), generator=rng), SIZE, flips=flips)
 
 
 def build(kind, seed=0, **options):

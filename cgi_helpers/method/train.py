@@ -79,14 +79,18 @@ def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, 
 
 
 def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, start=0, optimisers=None, device="cpu"):
-    """Train C in place with AdamW, one-cycle learning rate, random flips; yields (step, {"loss", "optimisers"})."""
+    """Train C in place with AdamW, one-cycle learning rate; yields (step, {"loss", "optimisers"}).
+
+    Images are mirrored at random where the split says that this keeps their meaning (`flips`).
+    """
     opt, = optimisers or (classifier_optimiser(C, lr),)
     C.train()
     for step in range(start, iterations):
         index = batch_index(step, len(images), batch_size, seed, "classifier")
         x = images.batch(index, device)
-        flip = torch.rand(len(index), generator=generator(seed, "flip", step)) < 0.5
-        x = torch.where(flip.view(-1, 1, 1, 1).to(device), x.flip(3), x)
+        if images.flips:
+            flip = torch.rand(len(index), generator=generator(seed, "flip", step)) < 0.5
+            x = torch.where(flip.view(-1, 1, 1, 1).to(device), x.flip(3), x)
         opt.param_groups[0]["lr"] = lr * min((step + 1) / (0.1 * iterations), (iterations - step) / (0.9 * iterations))
         loss = F.cross_entropy(C(x), images.labels[index].to(device), label_smoothing=0.05)
         opt.zero_grad()

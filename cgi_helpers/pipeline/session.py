@@ -34,7 +34,7 @@ class Session:
 
     @cached_property
     def data(self):
-        return data.load(self.preset.dataset, self.preset.size, limit=self.preset.limit)
+        return data.load(self.preset.dataset, self.preset.size, self.preset.channels, self.preset.limit)
 
     @cached_property
     def plan(self):

@@ -22,7 +22,8 @@ from cgi_helpers.plots import HOLE
 from cgi_helpers.pipeline.session import start
 
 CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
-         "session = stages.start('laptop', device='cpu')\nsession.data = data.load('fashion_mnist_sample')",
+         "session = stages.start('laptop', device='cpu')\n"
+         "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
          "lab = LiveLab(session)\nlab"]
 BLUE = [int(HOLE[i:i + 2], 16) for i in (1, 3, 5)]
 
@@ -124,7 +125,7 @@ def direct(monkeypatch):
     """`direct(recipe changes)`: the refined bytes computed here, without a page."""
     monkeypatch.delenv("CGI_ROOT")
     session = start("laptop", device="cpu", progress=False)
-    session.data = data.load("fashion_mnist_sample")
+    session.data = data.load(limit={"train": 1000, "validation": 200, "test": 400})
     engine = Engine(session)
     return lambda **changes: to_bytes(engine.run(replace(default_recipe(session), **changes)).refined[0])
 
