@@ -32,16 +32,6 @@ def cut(x, box):
     return x[..., box[0]:box[1], box[2]:box[3]]
 
 
-def put(x, part, box):
-    """x with the box replaced by `part`; gradients reach `part` only (x is known)."""
-    top, bottom, left, right = box
-    if part.shape[-2:] == x.shape[-2:]:
-        return part
-    x = x.detach().clone()
-    x[..., top:bottom, left:right] = part
-    return x
-
-
 def _levels(size):
     levels = int(math.log2(size)) - 2
     if size != 4 * 2 ** levels or levels < 1:
@@ -209,46 +199,6 @@ def for_inference(net, fold=True):
                     layer.to(torch.bfloat16)
             copied.amp = None
         return copied.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-class Around:
-    """D for images that differ from a known one inside a box only: of the convolutions, what the box cannot reach is kept.
-
-    D: of `for_inference`; known (N, C, H, W); box (top, bottom, left, right). The same logits as D(x, mode) up to rounding. As far as
-    layers work pixel by pixel or by convolution only the part that the box reaches is computed; from the first
-    normalisation that looks further (over the batch or the whole image) on everything is.
-    """
-
-    def __init__(self, D, known, box, mode):
-        D.check_mode(mode)
-        self.D, self.box, self.mode, self.steps = D, box, mode, []
-        h = _cast(known, D.head)
-        with torch.no_grad():
-            for layer in D.features:
-                if not isinstance(layer, (nn.Conv2d, nn.LeakyReLU)) or box == (0, h.shape[2], 0, h.shape[3]):
-                    break
-                inside = box
-                if isinstance(layer, nn.Conv2d):  # output o sees inputs 2 o - 1 to 2 o + 2
-                    top, bottom, left, right = box
-                    n, m = h.shape[2] // 2, h.shape[3] // 2
-                    box = max((top - 1) // 2, 0), min(bottom // 2 + 1, n), max((left - 1) // 2, 0), min(right // 2 + 1, m)
-                    frame = 2 * box[0], 2 * box[1] + 2, 2 * box[2], 2 * box[3] + 2  # of the input padded by 1
-                    around = cut(F.pad(h, (1, 1, 1, 1)), frame).contiguous(memory_format=torch.channels_last)
-                    self.steps.append((layer, around, tuple(i + 1 - frame[k // 2 * 2] for k, i in enumerate(inside))))
-                else:
-                    self.steps.append((layer, None, None))
-                h = layer(h)
-        self.known, self.last_box = h, box
-
-    def __call__(self, x):
-        """Logits (N,) of images x that equal the known ones outside the box."""
-        h = _cast(cut(x, self.box), self.D.head)
-        for layer, around, place in self.steps:
-            if around is None:
-                h = layer(h)
-            else:
-                h = F.conv2d(put(around, h, place), layer.weight, layer.bias, 2)
-        return self.D.judge(put(self.known, h, self.last_box), self.mode, len(self.steps))
 
 
 class Encoder(nn.Module):

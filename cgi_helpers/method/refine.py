@@ -2,10 +2,13 @@
 
 import torch
 
-from .checks import check_images
+from .checks import check_images, check_logits, check_parts, check_values
+from .fast import Overlay, inside_hole
+from .field import Recorder
+from .judge import Score, flat, terms_of
 from .losses import generator_loss
-from .masks import check_mask, composite
-from .models import Around, Discriminator, Generator, cut, for_inference, put
+from .masks import check_mask
+from .models import Generator, for_inference
 from .runtime import frozen, generator, last
 
 STOPS = ("best", "median", "probabilistic")
@@ -16,58 +19,10 @@ def identity(x):
     return x
 
 
-class Overlay:
-    """The composition of collaborative *inpainting*: `Overlay(y, mask)(x)` = composite(y, x, mask) = y * M + x * (1 - M).
-
-    The same numbers as that lambda, sooner: from it `refine` knows that nothing changes outside the hole and computes
-    only what the hole depends on in G and what it reaches in D. y (N, C, H, W), mask (1 or N, 1, H, W). In `refine_all` it
-    stands for all images: `Overlay(y, mask)(x, rows)` takes the context of the images `rows`.
-    """
-
-    def __init__(self, y, mask):
-        self.y, self.mask = y, mask
-
-    def rows(self, rows):
-        """The overlay of the images `rows` alone."""
-        return Overlay(self.y[rows], self.mask if len(self.mask) == 1 else self.mask[rows])
-
-    def __call__(self, x, rows=slice(None)):
-        part = self.rows(rows)
-        return composite(part.y, x, part.mask)
-
-    def hole(self):
-        """(top, bottom, left, right): the smallest box around all holes."""
-        missing = (self.mask == 0).any(0)[0]
-        rows, columns = (torch.nonzero(missing.any(dim))[:, 0] for dim in (1, 0))
-        return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def _judged(G, D, n, layer, compose, mode):
-    """`look`: activations h -> (images that D sees, logits), by whole networks or, for an `Overlay`, by the hole's part of them."""
-    G, D = for_inference(G), for_inference(D, fold=mode != "batch")
-    if not (isinstance(compose, Overlay) and isinstance(G, Generator) and isinstance(D, Discriminator)):
-        def look(h):
-            x = compose(G.to_image(h, layer))
-            return x, D(x, mode)
-        return look
-    check_images(compose.y, D.channels, D.size)
-    check_mask(compose.mask, D.size)
-    if not len(compose.y) == n or len(compose.mask) not in (1, n):
-        raise ValueError(f"An Overlay needs one image per activation, and one mask or one per image, but there are {len(compose.y)} "
-                         f"images and {len(compose.mask)} masks for {n} activations.")
-    box = compose.hole()
-    inside = Overlay(cut(compose.y, box), cut(compose.mask, box))
-    around = Around(D, compose.y, box, mode)
-
-    def look(h):
-        x = put(compose.y, inside(G.to_region(h, layer, box)), box)
-        return x, around(x)
-    return look
-
-
 def check_options(G, layer, steps, step_size, stop="best"):
     """Raise ValueError in one sentence for a layer, step number, step size or stopping rule out of range."""
-    G.check_layer(layer)
+    if G is not None:
+        G.check_layer(layer)
     if not isinstance(steps, int) or steps < 0:
         raise ValueError(f"The number of refinement steps must be an integer >= 0 but is {steps!r}.")
     if not step_size > 0:
@@ -76,31 +31,35 @@ def check_options(G, layer, steps, step_size, stop="best"):
         raise ValueError(f"Unknown stopping rule {stop!r}: use one of {', '.join(STOPS)}.")
 
 
-def refine(G, D, h, *, layer, steps=50, step_size=0.1, compose=identity, momentum=0.9, mode="independent",
-           stop="best", threshold=0.0, stop_probability=0.05, saturating=False, key=(0,)):
-    """Move activations h (N, C, H, W) of `layer` down the gradient of -log D(compose(G_rest(h))) (report, III.B and V).
+def refine_features(features, to_image, score, *, steps=50, step_size=0.1, momentum=0.9, stop="best", threshold=0.0,
+                    stop_probability=0.05, saturating=False, key=(0,), check=True):
+    """Move activations h down the gradient of -log D(to_image(h)), D = sigmoid(score), weights untouched (report, III.B).
 
-    `compose`: what D sees; `Overlay(y, mask)`, or any function like `lambda x: composite(y, x, mask)`, makes this
-    collaborative *inpainting*. `mode`: see `Discriminator.forward`; in "batch" the N images of this call pull on each other. The loss is per image, not
-    averaged. `stop`: "best" returns the step of the highest logit (author), "median" freezes an image once its
-    logit exceeds `threshold` (the median over real images: the report), "probabilistic" freezes each image with
-    `stop_probability` per step, drawn from `key`.
+        v <- momentum v - step_size dL/dh,    h <- h + v,    L = sum over images of softplus(-score(to_image(h)))
 
-    Yields (step, state), step = 0 ... steps: {"images": compose(G_rest(h)) as returned now, "features": their h,
-    "logits": (N,) their scores, "path": (N,) logits of the present iterates, "steps": (N,) the step each result
-    comes from}. G and D are left untouched (copies of the moment of the first step are used); steps = 0 is the identity.
+    features: h at the start (N, ...); to_image: h -> images (N, ...); score: images -> logits (N,). Any generator cut by
+    `split` and any discriminator will do. `stop`: "best" returns the step of the highest logit (author), "median"
+    freezes an image once its logit exceeds `threshold` (the median over real images: the report), "probabilistic"
+    freezes each image with `stop_probability` per step, drawn from `key`. `check`: look first for a
+    `to_image` that draws noise and a `score` that gives probabilities.
+
+    Yields (step, state), step = 0 ... steps: {"images": to_image(h) as returned now, "features": their h, "logits": (N,)
+    their scores, "path": (N,) logits of the present iterates, "steps": (N,) the step each result comes from}.
     """
-    check_options(G, layer, steps, step_size, stop)
-    look = _judged(G, D, len(h), layer, compose, mode)
-    h, velocity = h.detach(), torch.zeros_like(h)
+    check_options(None, None, steps, step_size, stop)
+    if check:
+        check_parts(features, to_image)
+    h, velocity, result = features.detach(), torch.zeros_like(features), None
     running = torch.ones(len(h), dtype=torch.bool, device=h.device)
-    result = None
     for step in range(steps + 1):
+        judge = score.at(step) if hasattr(score, "at") else score  # a recorded field has statistics for every step
         with torch.set_grad_enabled(step < steps):
             h.requires_grad_(step < steps)
-            x, logits = look(h)
-            if step == 0 and x.ndim == 4:  # what `compose` brought in may be of another size or range, or hold NaN
-                check_images(x.detach(), D.channels, D.size)
+            x = to_image(h)
+            logits = flat(judge(x), len(h))
+            if step == 0:
+                check_values(x.detach())
+                check_logits(judge, x.detach(), logits.detach(), probabilities=check)
             if step < steps:
                 gradient, = torch.autograd.grad(generator_loss(logits, saturating).sum(), h)
         h, now = h.detach(), (x.detach(), h.detach(), logits.detach())
@@ -119,6 +78,64 @@ def refine(G, D, h, *, layer, steps=50, step_size=0.1, compose=identity, momentu
         if step < steps:
             velocity = momentum * velocity - step_size * gradient
             h = h + velocity
+
+
+def parts(G, D, n, layer, compose, mode="independent", field=None):
+    """(to_image, score) for `n` activations of `layer`: by whole networks or, for an `Overlay`, by the hole's part of them."""
+    G, terms = for_inference(G), terms_of(D, mode, field)
+    if not (isinstance(compose, Overlay) and isinstance(G, Generator)):
+        return (lambda h: compose(G.to_image(h, layer))), Score(terms)
+    check_images(compose.y, G.channels, G.size)
+    check_mask(compose.mask, G.size)
+    if not len(compose.y) == n or len(compose.mask) not in (1, n):
+        raise ValueError(f"An Overlay needs one image per activation, and one mask or one per image, but there are {len(compose.y)} "
+                         f"images and {len(compose.mask)} masks for {n} activations.")
+    return inside_hole(G, layer, compose), Score(terms, around=(compose.y, compose.hole()))
+
+
+def refine(G, D, h, *, layer, compose=identity, mode="independent", field=None, steps=50, step_size=0.1, momentum=0.9, **options):
+    """`refine_features` for activations h (N, C, H, W) of `layer` of a Generator: L = -log D(compose(G_rest(h))) (report, V).
+
+    `compose`: what D sees; `Overlay(y, mask)`, or any function like `lambda x: composite(y, x, mask)`, makes this
+    collaborative *inpainting*. D: a Discriminator, a `Judge` of several or any function images -> logits. `mode`: "batch" (the
+    report: the N images of this call pull on each other), "independent" (running statistics), "field" (each image alone in the
+    recorded company of `field`, see `record_field`). `options`, what it yields: see `refine_features`. G and D are left
+    untouched (copies of the moment of the first step are used); steps = 0 is the identity.
+    """
+    check_options(G, layer, steps, step_size, options.get("stop", "best"))
+    to_image, score = parts(G, D, len(h), layer, compose, mode, field)
+    for term in score.terms:
+        if term.mode == "field":
+            check_path(term.field, layer=layer, step_size=step_size, momentum=momentum)
+    yield from refine_features(h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, check=False, **options)
+
+
+def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, momentum=0.9, saturating=False):
+    """The field of N companions h (N, C, H, W), usually training images: what `refine(..., mode="field", field=...)` plays back.
+
+    Refines them together in "batch" mode and writes down, per step and BatchNorm channel of D, the batch's mean and variance and
+    the two means that the gradient subtracts: {"mean", "var", "push", "pull"}, (steps + 1, channels) each, and the path
+    ("layer", "step_size", "momentum") they belong to; about 150 kB for 20 steps of a laptop D. D may be a Judge with
+    one "batch" term, which is recorded while the others look on; `judge.played(field)` is then the judge of one image.
+    """
+    check_options(G, layer, steps, step_size)
+    to_image, score = parts(G, D, len(h), layer, compose, "batch")
+    nets = [net for net, term in zip(score.nets, score.terms) if term.mode == "batch"]
+    if len(nets) != 1 or len(h) < 2:
+        raise ValueError(f"A field is recorded of one discriminator in 'batch' mode and at least 2 companions, but there are {len(nets)} "
+                         f"discriminators in that mode and {len(h)} companions.")
+    recorder = Recorder(nets[0])
+    for _ in refine_features(h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, saturating=saturating, check=False):
+        recorder.keep()
+    path = {"layer": layer, "step_size": step_size, "momentum": momentum}
+    return {**recorder.table(), **{k: torch.tensor(v, dtype=torch.float64) for k, v in path.items()}}
+
+
+def check_path(field, **path):
+    """Raise ValueError unless the field was recorded on the path that is to be walked: its statistics belong to each step."""
+    for name, value in path.items():
+        if float(field[name]) != value:
+            raise ValueError(f"The field was recorded with {name} = {float(field[name]):g} but {name} is {value:g}: record it for this path.")
 
 
 def refine_all(G, D, z, *, layer, batch_size=64, compose=None, key=(0,), **options):

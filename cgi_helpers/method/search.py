@@ -3,10 +3,12 @@
 import math
 
 import torch
+from torch import nn
 
 from .checks import check_images
 from .losses import context_loss, prior_loss
 from .masks import check_mask, weight_map
+from .judge import Score, flat, terms_of
 from .models import for_inference
 from .runtime import draw_z_batch
 
@@ -28,14 +30,18 @@ class State(dict):
 
 
 def check_problem(G, y, mask, z):
-    """Raise ValueError in one sentence unless images y, mask and starts z (N, z_dim) or (N, starts, z_dim) fit G and each other."""
-    check_images(y, G.channels, G.size)
-    check_mask(mask, G.size)
+    """Raise ValueError in one sentence unless images y (N, C, H, W), mask and starts z fit G and each other.
+
+    z: (N, z_dim) or (N, starts, z_dim) for a G that knows its `z_dim`, (N, ...) of any shape for another one.
+    """
+    check_images(y, getattr(G, "channels", y.shape[1]), getattr(G, "size", y.shape[-1]))
+    check_mask(mask, y.shape[-1])
     if len(z) != len(y) or len(mask) not in (1, len(y)):
         raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
                          f"and {len(mask)} masks for {len(y)} images.")
-    if z.ndim not in (2, 3) or z.shape[-1] != G.z_dim:
-        raise ValueError(f"The starts z must have shape ({len(y)}, {G.z_dim}) or ({len(y)}, starts, {G.z_dim}) "
+    z_dim = getattr(G, "z_dim", None)
+    if z_dim and (z.ndim not in (2, 3) or z.shape[-1] != z_dim):
+        raise ValueError(f"The starts z must have shape ({len(y)}, {z_dim}) or ({len(y)}, starts, {z_dim}) "
                          f"but have {tuple(z.shape)}.")
 
 
@@ -48,15 +54,17 @@ def seen_box(weight):
 class Problem:
     """The context loss and its gradient for rows of images: sees of G only the pixels that the weight W counts."""
 
-    def __init__(self, G, D, y, mask, window, lam, saturating):
-        self.G, self.D, self.lam, self.saturating = G, D, lam, saturating
+    def __init__(self, G, D, y, mask, window, lam, saturating, shape=(-1,)):
+        self.G, self.lam, self.saturating, self.shape = G, lam, saturating, shape
+        self.D = None if D is None else Score(terms_of(D))
         weight = weight_map(mask.to(y), window)
         self.partly = D is None and hasattr(G, "to_region")  # D looks at the whole image
         top, bottom, left, right = self.box = seen_box(weight) if self.partly else (0, y.shape[2], 0, y.shape[3])
         self.y, self.weight = (t[..., top:bottom, left:right].contiguous() for t in (y, weight))
 
     def render(self, z):
-        """The pixels of G(z) inside the box."""
+        """The pixels inside the box of G's images of latents z (n, numbers)."""
+        z = z.view(len(z), *self.shape)
         return self.G.to_region(self.G.to_features(z, 0), 0, self.box) if self.partly else self.G(z)
 
     def __call__(self, z, rows):
@@ -65,8 +73,11 @@ class Problem:
         weight = self.weight if len(self.weight) == 1 else self.weight[rows]
         with torch.enable_grad():
             x = self.render(z)
+            if x.shape[1:] != self.y.shape[1:]:
+                raise ValueError(f"The generator turns starts {(len(z), *self.shape)} into {tuple(x.shape)}, but the images are "
+                                 f"{tuple(self.y.shape)}: they must be alike.")
             context = context_loss(x, self.y[rows], weight)
-            prior = torch.zeros_like(context) if self.D is None else prior_loss(self.D(x, "independent"), self.lam, self.saturating)
+            prior = torch.zeros_like(context) if self.D is None else prior_loss(flat(self.D(x), len(x)), self.lam, self.saturating)
             gradient, = torch.autograd.grad((context + prior).sum(), z)
         return context.detach(), prior.detach(), gradient
 
@@ -108,7 +119,8 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
     y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim): several
-    starts per image, the best is kept. `nesterov` is the author's recipe (momentum 0.9, lr times 0.95 every 100
+    starts per image, the best is kept. G may also be any function z -> images with latents (N, ...) of any shape, D any `Judge`
+    or function images -> logits. `nesterov` is the author's recipe (momentum 0.9, lr times 0.95 every 100
     iterations), `adam` has beta = (0.9, 0.999) and a cosine decay of lr to a tenth. `whiten`: matrix of `whitening`, for
     `adam`. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left out, which at
     the report's lam = 1e-4 changes the loss by less than bfloat16 resolves, and only the part of G that W sees is computed.
@@ -122,11 +134,12 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     """
     check_options(optimiser, iterations, lr, whiten, patience, least_gain)
     check_problem(G, y, mask, z)
-    n, starts = len(y), z.shape[1] if z.ndim == 3 else 1
+    own = hasattr(G, "z_dim")
+    n, starts, shape = len(y), z.shape[1] if own and z.ndim == 3 else 1, z.shape[-1:] if own else z.shape[1:]
     z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
     z, image = z.reshape(n * starts, -1), torch.arange(n, device=y.device).repeat_interleave(starts)
-    G, D = for_inference(G), None if D is None else for_inference(D)
-    problem = Problem(G, D, y, mask, window, lam, saturating)
+    G = for_inference(G) if isinstance(G, nn.Module) else G
+    problem = Problem(G, D, y, mask, window, lam, saturating, shape)
     move = (Momentum if optimiser == "nesterov" else Adam)(z, lr, iterations, whiten)
     best_z, best = z.clone(), z.new_full((len(z),), float("inf"))
     context, prior, reached, since = torch.zeros_like(best), torch.zeros_like(best), best.clone(), torch.zeros_like(best)
@@ -141,8 +154,8 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
             reached, since = torch.where(gained, best, reached), torch.where(gained, step, since)
             running = running & (step - since < patience)
         pick = best.view(n, starts).argmin(1) + starts * torch.arange(n, device=best.device)
-        yield step, State(lambda at=z[pick]: G(at), {
-            "z": best_z[pick], "loss": loss[pick], "context": context[pick], "prior": prior[pick], "best": best[pick],
+        yield step, State(lambda at=z[pick]: G(at.view(n, *shape)), {
+            "z": best_z[pick].view(n, *shape), "loss": loss[pick], "context": context[pick], "prior": prior[pick], "best": best[pick],
             "running": running.view(n, starts).any(1)})
         if patience:  # who is left; without patience everybody is, and a GPU need not be asked
             rows, gradient = running.nonzero()[:, 0], gradient[running[rows]]
