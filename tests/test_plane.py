@@ -79,3 +79,28 @@ def test_landscape_lies_as_the_plot_draws_it():
     torch.testing.assert_close(found, expected)
     figure = plots.plane([{"points": plane.CENTERS, "title": "modes", "score": found}], extent, plane.CENTERS)
     assert figure.axes
+
+
+@pytest.mark.parametrize("name", plane.TRUTHS)
+def test_truths_are_what_they_say(name):
+    truth = plane.TRUTHS[name]
+    x = plane.mixture(20_000, generator(name), truth)
+    found = plane.quality(x, truth)
+    assert found["good"] > 0.98 and found["imbalance"] < 0.02 and found["js"] < 1e-3
+    torch.testing.assert_close(found["modes"], truth.shares(), atol=0.015, rtol=0)
+    axis = torch.linspace(-4, 4, 401)
+    mass = truth.log_density(torch.cartesian_prod(axis, axis)).exp().sum() * (axis[1] - axis[0]) ** 2
+    assert float(mass) == pytest.approx(1, abs=1e-3)
+
+
+def test_energy_distance_by_hand():
+    x, y = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 3.0]])
+    across = (1 + 1 + 2 * 10 ** 0.5) / 4
+    assert plane.energy_distance(x, y) == pytest.approx(2 * across - 2 - 3, abs=1e-6)
+    a, b = (plane.mixture(2_000, generator("energy", i)) for i in range(2))
+    assert abs(plane.energy_distance(a, b)) < 0.01 < 0.05 < plane.energy_distance(a, b + 0.5)
+
+
+def test_js_of_disjoint_shares_is_log_two():
+    one = plane.Truth(plane.CENTERS[:2], torch.tensor([1.0, 0.0]), 0.1, torch.arange(2))
+    assert plane.quality(plane.CENTERS[1:2], one)["js"] == pytest.approx(0.693147, abs=1e-5)

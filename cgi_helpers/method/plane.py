@@ -1,4 +1,5 @@
-"""A GAN one can see: points in the plane, for the same loops (`train_gan`, `refine`, `shape_discriminator`) as images."""
+"""A GAN one can see: points in the plane, for the same loops (`train_gan`, `refine`, `shape_discriminator`) as
+images."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +16,43 @@ CENTERS = RADIUS * torch.stack([ANGLES.cos(), ANGLES.sin()], 1)   # anticlockwis
 WEIGHTS = 0.7 ** torch.arange(8) / (0.7 ** torch.arange(8)).sum()   # 32 % down to 3 %: the last modes are easily lost
 
 
-def mixture(n, rng):
-    """`n` points (n, 2) of the imbalanced mixture of 8 Gaussians, drawn from the CPU generator `rng`."""
-    mode = torch.multinomial(WEIGHTS, n, replacement=True, generator=rng)
-    return CENTERS[mode] + SIGMA * torch.randn(n, 2, generator=rng)
+@dataclass(frozen=True)
+class Truth:
+    """A mixture of round Gaussians: centers (K, 2), weights (K,), sigma, mode (K,) = the mode that each belongs to."""
+    centers: torch.Tensor
+    weights: torch.Tensor
+    sigma: float
+    mode: torch.Tensor
+
+    def log_density(self, x):
+        """log p(x) (N,) of points (N, 2)."""
+        squares = (x[:, None] - self.centers.to(x)).square().sum(2) / self.sigma ** 2
+        return (self.weights.to(x).log() - squares / 2).logsumexp(1) - math.log(2 * math.pi * self.sigma ** 2)
+
+    def shares(self):
+        """Weight of each mode."""
+        return torch.zeros(int(self.mode.max()) + 1).index_add(0, self.mode, self.weights)
+
+
+def swiss_roll():
+    """One and a half turns of a spiral as 120 narrow Gaussians, equally far apart; 10 pieces of it count as modes."""
+    t = torch.linspace(1.5, 4.5, 2_000) * math.pi
+    curve = torch.stack([t * t.cos(), t * t.sin()], 1) * (2.5 / t[-1])
+    way = torch.cat([torch.zeros(1), (curve[1:] - curve[:-1]).norm(dim=1).cumsum(0)])
+    centers = curve[torch.searchsorted(way, torch.linspace(0, float(way[-1]), 120)).clamp_max(len(t) - 1)]
+    return Truth(centers, torch.full((120,), 1 / 120), 0.08, torch.arange(120) // 12)
+
+
+RING = Truth(CENTERS, WEIGHTS, SIGMA, torch.arange(8))
+GRID = Truth(torch.cartesian_prod(*[torch.arange(-2.0, 3)] * 2), torch.full((25,), 1 / 25), 0.1, torch.arange(25))
+TRUTHS = {"8 Gaussians": RING, "25 Gaussians": GRID, "swiss roll": swiss_roll()}
+
+
+def mixture(n, rng, truth=RING):
+    """`n` points (n, 2) of `truth` (default: the imbalanced mixture of 8 Gaussians), drawn from the CPU generator
+    `rng`."""
+    mode = torch.multinomial(truth.weights, n, replacement=True, generator=rng)
+    return truth.centers[mode] + truth.sigma * torch.randn(n, 2, generator=rng)
 
 
 @dataclass(frozen=True)
@@ -76,25 +110,37 @@ class PlaneDiscriminator(nn.Sequential):
         return super().forward(x)[:, 0]
 
 
-def train_plane(seed=0, iterations=1_000, n=20_000, batch_size=256, lr=1e-3):
-    """Train a fresh pair by `train_gan`; yields (step, state), state with "G", "D" and "points" (the real ones) as well."""
+def train_plane(seed=0, iterations=1_000, n=20_000, batch_size=256, lr=1e-3, truth=RING):
+    """Train a fresh pair by `train_gan`; yields (step, state), state with "G", "D" and "points" (the real ones) as
+    well."""
     torch.manual_seed(seed)
-    G, D, points = PlaneGenerator(), PlaneDiscriminator(), Points(mixture(n, generator(seed, "plane")))
+    G, D, points = PlaneGenerator(), PlaneDiscriminator(), Points(mixture(n, generator(seed, "plane"), truth))
     for step, state in train_gan(G, D, points, iterations=iterations, batch_size=batch_size, lr=lr, seed=seed):
         yield step, {**state, "G": G, "D": D, "points": points}
 
 
 def landscape(D, extent=(-3, 3, -3, 3), n=120):
-    """D(x) on an n x n grid over extent = (left, right, bottom, top); row 0 is the lowest y, as `plots.plane` takes it."""
+    """D(x) on an n x n grid over extent = (left, right, bottom, top); row 0 is the lowest y, as `plots.plane` takes
+    it."""
     x, y = torch.linspace(*extent[:2], n), torch.linspace(*extent[2:], n)
     with torch.no_grad():
         return D(torch.cartesian_prod(y, x).flip(1)).sigmoid().view(n, n)
 
 
-def quality(points):
-    """{"good": share of points within 3 sigma of a mode, "modes": share of the good ones per mode (8,),
-    "imbalance": total variation between those shares and the true weights, 0 = right, 1 = disjoint}."""
-    distance, mode = torch.cdist(points, CENTERS).min(1)
-    good = distance < 3 * SIGMA
-    shares = torch.bincount(mode[good], minlength=8) / max(1, int(good.sum()))
-    return {"good": float(good.float().mean()), "modes": shares, "imbalance": float((shares - WEIGHTS).abs().sum() / 2)}
+def quality(points, truth=RING):
+    """{"good": share of points within 3 sigma of a center, "modes": share of the good ones per mode, and how far these
+    are from the true shares, 0 = right: "imbalance" (total variation, 1 = disjoint) and "js" (Jensen-Shannon
+    divergence in nats)}."""
+    distance, nearest = torch.cdist(points, truth.centers).min(1)
+    good, true = distance < 3 * truth.sigma, truth.shares()
+    shares = torch.bincount(truth.mode[nearest[good]], minlength=len(true)) / max(1, int(good.sum()))
+    js = sum(torch.special.xlogy(p, 2 * p / (shares + true)).sum() for p in (shares, true)) / 2
+    return {"good": float(good.float().mean()), "modes": shares,
+            "imbalance": float((shares - true).abs().sum() / 2), "js": float(js)}
+
+
+def energy_distance(x, y):
+    """2 E|x - y| - E|x - x'| - E|y - y'| of points x (N, d), y (M, d) (Szekely 2003), unbiased: it is about 0 for one
+    distribution."""
+    within = sum(torch.cdist(a, a).sum() / (len(a) * (len(a) - 1)) for a in (x, y))
+    return float(2 * torch.cdist(x, y).mean() - within)
