@@ -19,7 +19,7 @@ SHOWN = 64                 # images of each method that a card keeps for the gal
 EIGHT_BITS = 58.9          # dB: error of rounding to 8 bits, 1/12 grey value squared; more is no difference
 DISTANCE_RESAMPLES = 100   # of the bootstrap for Frechet distances: each costs three eigendecompositions
 SMALLER_IS_BETTER = ("l1", "l1_hole", "detectability", "frechet_distance", "frechet_distance_2",
-                     "kernel_distance", "kernel_distance_2")
+                     "kernel_distance", "kernel_distance_2", "seconds")
 COMPARED = ("psnr", "ssim", "seam", "label_agreement", "label_agreement_2", "frechet_distance", "frechet_distance_2",
             "kernel_distance", "kernel_distance_2", "recall", "detectability")  # psnr_hole is psnr and a constant, etc.
 RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signed-rank test, median, share that gains
@@ -117,11 +117,11 @@ def recognise(x, judges, labels=None):
     return card
 
 
-def score_card(x, y, mask, judges, labels=None):
+def score_card(x, y, mask, judges, labels=None, seconds=None):
     """The card of completions x of originals y (N, C, H, W) with mask (1 or N, 1, H, W), by two classifiers `judges`.
 
     `seam` is the jump of the gradient across the border beyond that of the originals: below 0 it is smoother. A PSNR
-    above EIGHT_BITS counts as that. Values depend on no other image; ValueError for NaN or other shapes.
+    above EIGHT_BITS counts as that; `seconds`: what all of x took to make. Values depend on no other image; ValueError for NaN or other shapes.
     """
     hole = (1 - mask).to(x)
     card = {"seam": metrics.seam(x, mask) - metrics.seam(y, mask), "ssim_known": metrics.ssim(x, y, 1 - hole)}
@@ -129,8 +129,21 @@ def score_card(x, y, mask, judges, labels=None):
         card[f"psnr{suffix}"] = metrics.psnr(x, y, region).clamp(max=EIGHT_BITS)
         card[f"ssim{suffix}"] = metrics.ssim(x, y, region)
         card[f"l1{suffix}"] = metrics.l1(x, y, region)
+    if seconds is not None:
+        card["seconds"] = torch.full((len(x),), seconds / len(x), dtype=torch.float64)
     return {**{name: values.cpu() for name, values in card.items()}, **recognise(x, judges, labels),
             "images": ((x + 1) * 127.5).round().clamp(0, 255).byte().cpu()}
+
+
+def join(parts):
+    """One card of the cards of consecutive images."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def cases(values, each=2):
+    """{"best", "median", "worst"}: indices (each) of images by their values (N,), larger is better: a choice by rule."""
+    order, n = values.argsort(descending=True), len(values)
+    return {"best": order[:each], "median": order[(n - each) // 2:(n - each) // 2 + each], "worst": order[n - each:]}
 
 
 def shippable(cards):
