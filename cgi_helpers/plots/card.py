@@ -1,4 +1,6 @@
-"""The report card: one table, perception against distortion, quality against hole size, galleries. See `study.judges`."""
+"""The report card: one table, perception against distortion, quality against hole size, galleries (`study.judges`)."""
+
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,8 @@ from . import METRICS, PALETTE, _array, _figure, _paint_hole, _panels, _show, _t
 LABELS = {**METRICS, "l1": "mean error ↓", "l1_hole": "mean error in the hole ↓", "seam": "seam (0: as originals)",
           "detectability": "detectability (0.5: none) ↓", "frechet_distance": "Fréchet distance ↓",
           "frechet_distance_2": "Fréchet distance,\nsecond classifier ↓", "kernel_distance": "kernel distance ↓",
-          "kernel_distance_2": "kernel distance,\nsecond classifier ↓", "label_agreement_2": "label agreement,\nsecond classifier ↑",
+          "kernel_distance_2": "kernel distance,\nsecond classifier ↓",
+          "label_agreement_2": "label agreement,\nsecond classifier ↑",
           "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑",
           "seconds": "seconds per image ↓"}
 # family -> (marker, colour, beginnings of its methods' names); told apart without colour
@@ -16,28 +19,35 @@ FAMILIES = {"semantic": ("s", PALETTE[0], ("semantic",)),
             "collaborative": ("o", PALETTE[1], ("collaborative", "field")),
             "feed-forward": ("^", PALETTE[2], ("unet", "context_encoder", "fourier_conv")),
             "from training images": ("D", PALETTE[4], ("nearest", "ridge", "mean", "patchmatch_training")),
-            "from the image alone": ("v", PALETTE[5], ("telea", "navier_stokes", "biharmonic", "low_rank", "patchmatch"))}
+            "from the image alone": ("v", PALETTE[5], ("telea", "navier", "biharmonic", "low_rank", "patchmatch"))}
+OTHER = ("P", "0.3", ())
 MARKS = {"best": "★", "not worse": "●", "worse": ""}
 
 
 def family(method):
     """Name of the family of a method; "other" for methods that no family knows."""
-    found = [(len(start), name) for name, (_, _, starts) in FAMILIES.items() for start in starts if method.startswith(start)]
+    found = [(len(s), name) for name, (_, _, starts) in FAMILIES.items() for s in starts if method.startswith(s)]
     return max(found)[1] if found else "other"
 
 
 def style(method):
     """(marker, colour) of a method."""
-    return FAMILIES.get(family(method), ("P", "0.3", ()))[:2]
+    return FAMILIES.get(family(method), OTHER)[:2]
 
 
-def _digits(value):
-    """The number in about three digits."""
-    return f"{value:.{max(0, min(3, 2 - int(np.floor(np.log10(max(abs(value), 1e-3))))))}f}"
+def half(value):
+    """Half the width of a value's interval."""
+    return (value["ci95"][1] - value["ci95"][0]) / 2
+
+
+def _digits(value, digits=3, like=None):
+    """The number with about `digits` digits, or with as many decimals as `like` needs for that."""
+    size = abs(value if like is None else like) or abs(value) or 1
+    return f"{value:.{int(np.clip(digits - 1 - np.floor(np.log10(size)), 0, 3))}f}"
 
 
 def frame(table, metrics, methods=None):
-    """The table as texts: a row per method, "mean ± half interval" per metric, ★ the best, ● not worse than the best."""
+    """The table as texts: a row per method, "mean ± half interval" per metric; ★ best, ● not worse than the best."""
     methods = list(methods or table["methods"])
 
     def text(method, metric):
@@ -45,24 +55,26 @@ def frame(table, metrics, methods=None):
         if v is None:
             return "–"
         mark = MARKS[table["leaders"].get(metric, {}).get(method, "worse")]
-        return f"{_digits(v['mean'])} ± {_digits((v['ci95'][1] - v['ci95'][0]) / 2)} {mark}".rstrip()
+        return f"{_digits(v['mean'], 2, half(v))} ± {_digits(half(v), 2)} {mark}".rstrip()
     return pd.DataFrame({m: [text(name, m) for name in methods] for m in metrics}, methods)
 
 
 def card(texts, title="★ best, ● not worse than the best by the 95 % interval of their difference."):
-    """`frame` drawn as a figure: cells with a mark are shaded."""
-    widths = [2.1] + [1.45] * len(texts.columns)
-    fig = _figure(sum(widths) * 0.9, 0.27 * len(texts) + 1.0, title)
+    """`frame` drawn as a figure; cells with a mark are bold."""
+    wide = [1.9] + [1.45 if texts[m].str.len().max() < 16 else 1.6 for m in texts.columns]
+    fig = _figure(sum(wide), 0.27 * len(texts) + 1.1, title)
     ax = fig.add_subplot()
     ax.axis("off")
-    names = [LABELS.get(m, m).replace(" (", "\n(").replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑") for m in texts.columns]
-    drawn = ax.table([[name, *row] for name, row in zip(texts.index, texts.to_numpy())], colLabels=["", *names], loc="center",
-                     cellLoc="center", bbox=[0, 0, 1, 1], colWidths=[w / sum(widths) for w in widths], edges="horizontal")
+    together = [LABELS.get(m, m).replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑") for m in texts.columns]
+    names = ["\n".join(textwrap.wrap(name, 14)) for name in together]
+    tall = 1 + max(name.count("\n") for name in names)
+    drawn = ax.table([[name, *row] for name, row in zip(texts.index, texts.to_numpy())], colLabels=["", *names],
+                     cellLoc="center", bbox=[0, 0, 1, 1], colWidths=[w / sum(wide) for w in wide], edges="horizontal")
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     for (row, column), cell in drawn.get_celld().items():
         cell.set_edgecolor("0.8")
-        cell.set_height(2.2 if row == 0 else 1)
+        cell.set_height(tall if row == 0 else 1)
         if column == 0:
             cell.get_text().set_horizontalalignment("left")
         if cell.get_text().get_text().endswith(("★", "●")):
@@ -81,32 +93,34 @@ def _spread(places, gap):
     return out
 
 
-def plane(table, x="frechet_distance", y="psnr", methods=None,
-          title="Perception against distortion: up is closer to the original, left is closer to real images; bars: 95 % intervals."):
-    """Every method as a point with its intervals, named at the right; the dashed line is what originals reach among themselves."""
+TRADE = "Perception against distortion: up is closer to the original, left to real images; bars: 95 % intervals."
+
+
+def plane(table, x="frechet_distance", y="psnr", methods=None, title=TRADE):
+    """Every method as a point with its intervals, named at the right; dashed: what originals reach among themselves."""
     methods = [m for m in methods or table["methods"] if {x, y} <= table["methods"][m].keys()]
     points = {m: [table["methods"][m][k] for k in (x, y)] for m in methods}
-    fig = _figure(9.5, max(4.4, 0.21 * len(methods) + 1.2), title)
+    fig = _figure(9.5, max(4.4, 0.2 * len(methods) + 1.4), title)
     ax = fig.add_subplot()
     for m, (a, b) in points.items():
         marker, colour = style(m)
-        ax.errorbar(a["mean"], b["mean"], xerr=(a["ci95"][1] - a["ci95"][0]) / 2, yerr=(b["ci95"][1] - b["ci95"][0]) / 2,
-                    fmt=marker, color=colour, ms=7, mec="white", mew=0.6, elinewidth=1, zorder=3)
-    values = np.array([a["mean"] for a, _ in points.values()])
-    if values.max() > 10 * abs(np.median(values)):
-        ax.set_xscale("symlog", linthresh=max(abs(np.median(values)) / 3, 1e-9))
+        ax.errorbar(a["mean"], b["mean"], [[half(b)]] * 2, [[half(a)]] * 2, fmt=marker, color=colour, ms=7, mec="white",
+                    mew=0.6, elinewidth=0.8, zorder=3)
+    size = np.sort([abs(a["mean"]) for a, _ in points.values()])
+    if size[-1] > 10 * np.median(size):
+        ax.set_xscale("symlog", linthresh=max(np.median(size), 1e-9))
     if x in table.get("floor", {}):
         ax.axvline(table["floor"][x]["mean"], color="0.4", ls="--", lw=1, label="originals")
     ax.margins(0.06)
-    fig.canvas.draw_idle()
-    heights = ax.transAxes.inverted().transform(ax.transData.transform([(a["mean"], b["mean"]) for a, b in points.values()]))[:, 1]
-    for (m, (a, b)), place in zip(points.items(), _spread(heights, 0.21 / (fig.get_figheight() - 1.1))):
+    at = ax.transData.transform([(a["mean"], b["mean"]) for a, b in points.values()])
+    heights = ax.transAxes.inverted().transform(at)[:, 1]
+    for (m, (a, b)), place in zip(points.items(), _spread(heights, 0.2 / (fig.get_figheight() - 1.4))):
         ax.annotate(m, (a["mean"], b["mean"]), (1.06, place), textcoords=ax.transAxes, va="center", fontsize=9,
-                    arrowprops={"arrowstyle": "-", "color": style(m)[1], "lw": 0.5, "alpha": 0.6})
+                    arrowprops={"arrowstyle": "-", "color": style(m)[1], "lw": 0.6, "alpha": 0.7, "shrinkA": 0})
     for name in dict.fromkeys(map(family, methods)):
-        marker, colour = FAMILIES.get(name, ("P", "0.3"))[:2]
+        marker, colour = FAMILIES.get(name, OTHER)[:2]
         ax.plot([], [], marker, color=colour, ms=7, label=name)
-    fig.legend(loc="outside lower center", ncols=4, frameon=False)
+    fig.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=9, handletextpad=0.2, columnspacing=1.2)
     ax.set(xlabel=LABELS.get(x, x).replace("\n", " "), ylabel=LABELS.get(y, y).replace("\n", " "))
     ax.grid(alpha=0.3)
     return fig
