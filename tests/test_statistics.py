@@ -52,6 +52,25 @@ def test_useless_clusters_are_one_sentence(labels):
         statistics.bootstrap_counts(6, 10, clusters=[labels])
 
 
+# --- jackknife
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    x = normal(400, 5, 2)
+    weights = statistics.jackknife_weights(400, 400)
+    draws = statistics.jackknife_draws(x.mean(), weights @ x / weights.sum(1))
+    assert draws.std().item() == pytest.approx(x.std().item() / 20, rel=1e-6)
+    grouped = statistics.jackknife_weights(400, 50, seed=1)
+    assert (grouped.sum(1) == 392).all() and ((1 - grouped).sum(0) == 1).all()  # every image is left out once
+    assert statistics.jackknife_draws(0.0, grouped @ x / 392).std().item() == pytest.approx(x.std().item() / 20, rel=0.35)
+
+
+def test_jackknife_leaves_clusters_out_whole():
+    labels = torch.arange(60) // 6
+    weights = statistics.jackknife_weights(60, 50, clusters=[labels])
+    assert weights.shape == (10, 60) and all(len(row.view(10, 6).sum(1).unique()) == 2 for row in weights)
+    assert (weights.view(10, 10, 6) == weights.view(10, 10, 6)[..., :1]).all()
+
+
 # --- means and intervals
 
 def test_interval_is_the_estimate_with_two_standard_errors():
@@ -126,3 +145,15 @@ def test_leaders_by_paired_intervals():
     words = statistics.leaders({name: statistics.mean(v, counts) for name, v in values.items()})
     first = max(values, key=lambda name: values[name].mean())
     assert words == {"good": "not worse", "as good": "not worse", "bad": "worse", first: "best"}
+
+
+def test_share_equals_wilsons_interval_by_hand_and_covers():
+    """10 of 20: (0.5 +- 1.96 sqrt(1/80 + 1.96^2/1600)...) = 0.299 to 0.701."""
+    assert statistics.share(10, 20)["ci95"] == pytest.approx([0.299, 0.701], abs=5e-4)
+    low, high = statistics.share(0, 8)["ci95"]
+    assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(1.96 ** 2 / (8 + 1.96 ** 2))
+    rng = np.random.default_rng(0)
+    found = [statistics.share(int(hits), 30)["ci95"] for hits in rng.binomial(30, 0.8, 1000)]
+    assert 0.92 <= np.mean([low <= 0.8 <= high for low, high in found]) <= 0.98
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        statistics.share(3, 2)

@@ -17,9 +17,8 @@ from ..method.train import adam, batch_index
 
 SHOWN = 64                 # images of each method that a card keeps for the galleries
 EIGHT_BITS = 58.9          # dB: error of rounding to 8 bits, 1/12 grey value squared; more is no difference
-DISTANCE_RESAMPLES = 100   # of the bootstrap for Frechet distances: each costs three eigendecompositions
 SMALLER_IS_BETTER = ("l1", "l1_hole", "detectability", "frechet_distance", "frechet_distance_2",
-                     "kernel_distance", "kernel_distance_2")
+                     "kernel_distance", "kernel_distance_2", "seconds")
 COMPARED = ("psnr", "ssim", "seam", "label_agreement", "label_agreement_2", "frechet_distance", "frechet_distance_2",
             "kernel_distance", "kernel_distance_2", "recall", "detectability")  # psnr_hole is psnr and a constant, etc.
 RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signed-rank test, median, share that gains
@@ -117,11 +116,12 @@ def recognise(x, judges, labels=None):
     return card
 
 
-def score_card(x, y, mask, judges, labels=None):
+def score_card(x, y, mask, judges, labels=None, seconds=None):
     """The card of completions x of originals y (N, C, H, W) with mask (1 or N, 1, H, W), by two classifiers `judges`.
 
     `seam` is the jump of the gradient across the border beyond that of the originals: below 0 it is smoother. A PSNR
-    above EIGHT_BITS counts as that. Values depend on no other image; ValueError for NaN or other shapes.
+    above EIGHT_BITS counts as that; `seconds`: what all of x took to make. Values depend on no other image; ValueError
+    for NaN or other shapes.
     """
     hole = (1 - mask).to(x)
     card = {"seam": metrics.seam(x, mask) - metrics.seam(y, mask), "ssim_known": metrics.ssim(x, y, 1 - hole)}
@@ -129,8 +129,21 @@ def score_card(x, y, mask, judges, labels=None):
         card[f"psnr{suffix}"] = metrics.psnr(x, y, region).clamp(max=EIGHT_BITS)
         card[f"ssim{suffix}"] = metrics.ssim(x, y, region)
         card[f"l1{suffix}"] = metrics.l1(x, y, region)
+    if seconds is not None:
+        card["seconds"] = torch.full((len(x),), seconds / len(x), dtype=torch.float64)
     return {**{name: values.cpu() for name, values in card.items()}, **recognise(x, judges, labels),
             "images": ((x + 1) * 127.5).round().clamp(0, 255).byte().cpu()}
+
+
+def join(parts):
+    """One card of the cards of consecutive images."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def cases(values, each=2):
+    """{"best", "median", "worst"}: indices (each) of images by values (N,), larger is better: a choice by rule."""
+    order, n = values.argsort(descending=True), len(values)
+    return {"best": order[:each], "median": order[(n - each) // 2:(n - each) // 2 + each], "worst": order[n - each:]}
 
 
 def shippable(cards):
@@ -139,22 +152,31 @@ def shippable(cards):
                    for k, v in card.items() if not k.startswith("features")} for name, card in cards.items()}
 
 
-def measures(card, reference, counts, key=(0,)):
-    """{metric: (estimate, draws (R,))} of one card: means per image, and distances to the features of originals.
+DISTANCES = {"frechet_distance": metrics.frechet_limit, "kernel_distance": metrics.kernel_distance}
 
-    counts: `statistics.bootstrap_counts` of the N images. Distances use the first DISTANCE_RESAMPLES of them.
+
+def measures(card, reference, counts, weights):
+    """{metric: (estimate, draws)} of one card: means per image, and distances to the features of originals.
+
+    counts: `statistics.bootstrap_counts` of the N images; weights: `statistics.jackknife_weights`, for distances.
     """
     found = {name: statistics.mean(v, counts, name) for name, v in card.items() if v.ndim == 1}
-    few = counts[:DISTANCE_RESAMPLES]
     for suffix in ("", "_2"):
         a, b = card[f"features{suffix}"], reference[f"features{suffix}"]
-        found[f"frechet_distance{suffix}"] = metrics.frechet_limit(a, b, key=key), metrics.frechet_limit(a, b, few, key)
-        found[f"kernel_distance{suffix}"] = metrics.kernel_distance(a, b), metrics.kernel_distance(a, b, few)
+        for name, distance in DISTANCES.items():
+            estimate = distance(a, b)
+            found[f"{name}{suffix}"] = estimate, statistics.jackknife_draws(estimate, distance(a, b, weights))
     n = min(len(card["features_2"]), len(reference["features_2"]))
-    of_reference = statistics.bootstrap_counts(n, len(counts), key)
+    of_reference = statistics.bootstrap_counts(n, len(counts))
     for name, v in metrics.neighbourhoods(card["features_2"][:n], reference["features_2"][:n]).items():
         found[name] = statistics.mean(v, counts[:, :n] if name in ("precision", "density") else of_reference, name)
     return found
+
+
+def draw(n, resamples, seed, clusters=()):
+    """The resamples of `measures`: counts for means, weights for distances."""
+    return (statistics.bootstrap_counts(n, resamples, seed, clusters),
+            statistics.jackknife_weights(n, seed=seed, clusters=clusters))
 
 
 def goodness(metric, values):
@@ -172,12 +194,11 @@ def card_table(cards, reference, pairs=(), floor=None, resamples=2000, seed=0, c
     {"mean", "ci95"}. In pairs positive means that `method` is better; all tests of the table are one family for Holm.
     """
     n = len(next(iter(cards.values()))["psnr"])
-    counts = statistics.bootstrap_counts(n, resamples, seed, clusters)
-    found = {name: measures(card, reference, counts, (seed,)) for name, card in cards.items()}
+    counts, weights = draw(n, resamples, seed, clusters)
+    found = {name: measures(card, reference, counts, weights) for name, card in cards.items()}
     originals = {}
     if floor is not None:
-        of_floor = statistics.bootstrap_counts(len(floor["features"]), resamples, seed)
-        originals = measures(floor, reference, of_floor, (seed,))
+        originals = measures(floor, reference, *draw(len(floor["features"]), resamples, seed))
     leaders = {}
     for m in dict.fromkeys(m for row in found.values() for m in row):
         turned = {name: [goodness(m, v) for v in row[m]] for name, row in found.items() if m in row}

@@ -36,6 +36,24 @@ def bootstrap_counts(n, resamples, seed=0, clusters=()):
     return counts[counts.sum(1) > 0]  # two kinds of labels can miss each other
 
 
+def jackknife_weights(n, groups=50, seed=0, clusters=()):
+    """(groups, n) ones and zeros: each row leaves out one of `groups` random parts; the first `clusters` stay whole."""
+    labels = torch.as_tensor(clusters[0]) if len(clusters) else torch.arange(n)
+    kinds, index = labels.unique(return_inverse=True)
+    groups = min(groups, len(kinds))
+    part = torch.from_numpy(np.random.default_rng(seed).permutation(len(kinds)) % groups)[index]
+    return (part != torch.arange(groups)[:, None]).double()
+
+
+def jackknife_draws(estimate, left_out):
+    """(groups,) numbers with the jackknife's standard error as their spread, from the estimates without each group.
+
+    For distances between sets: no resample repeats an image, which would shift a distance and widen its spread near 0.
+    """
+    left_out = torch.as_tensor(left_out).double()
+    return estimate + (left_out - left_out.mean()) * (len(left_out) - 1) / len(left_out) ** 0.5
+
+
 def interval(estimate, draws):
     """{"mean", "ci95"}: 95 % interval estimate +- 1.96 bootstrap standard deviations; ValueError unless all is finite.
 
@@ -93,3 +111,12 @@ def leaders(found):
     top, top_draws = found[first]
     low = {name: interval(top - v, top_draws - draws)["ci95"][0] for name, (v, draws) in found.items()}
     return {name: "best" if name == first else "worse" if low[name] > 0 else "not worse" for name in found}
+
+
+def share(hits, n):
+    """{"mean", "ci95"} of a share by Wilson's (1927) interval, which holds for few trials and for 0 or all hits."""
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"A share needs at least one trial and at most as many hits but got {hits} of {n}.")
+    p, z = hits / n, 1.96
+    centre, spread = p + z ** 2 / (2 * n), z * (p * (1 - p) / n + z ** 2 / (4 * n ** 2)) ** 0.5
+    return {"mean": p, "ci95": [(centre - spread) / (1 + z ** 2 / n), (centre + spread) / (1 + z ** 2 / n)]}
