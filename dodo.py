@@ -15,7 +15,7 @@ from doit.exceptions import TaskFailed
 
 from cgi_helpers.pipeline import figures
 from cgi_helpers.pipeline.artifacts import ArtifactError
-from cgi_helpers.pipeline.session import STAGES, start
+from cgi_helpers.pipeline.session import start
 from run import call
 
 
@@ -45,7 +45,8 @@ def setup():
         if not found:
             raise ValueError(f"There is no numbered notebook in {get_var('notebooks', figures.NOTEBOOKS)}.")
         for path in found:
-            figures.described(path)
+            for session in sessions:
+                figures.described(path, session.preset)
         for session in sessions:
             session.store.check_writable()
         return sessions, found
@@ -83,7 +84,7 @@ def run(path, session):
 def chain(session):
     """(name, title, action, arguments, up to date?) of one preset and seed, in order."""
     if get_var("fresh"):
-        for stage in STAGES:
+        for stage in session.plan:
             yield stage, f"stage {stage}", compute, stage, lambda task, values: False
     for i, path in enumerate(FOUND, 1):
         yield path.stem, f"[{i}/{len(FOUND)}] {path.stem}", run, path, lambda task, values, path=path: figures.up_to_date(path, session)

@@ -7,6 +7,8 @@
   test [...]    pytest over tests/ (arguments are passed on), then every notebook at preset smoke; needs no network
   lab [...]     JupyterLab, opened on the live lab (arguments are passed on)
   bench [...]   the measured speeds of benchmarks/run.py (arguments are passed on)
+
+`run.py --cpu COMMAND` installs a build of torch without CUDA: a sixth of the download. UV_TORCH_BACKEND=cpu|auto|cu128|... says the same to uv.
 """
 
 import argparse
@@ -28,13 +30,17 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "installed-by-run.txt"  # written last: a .venv without it is never used
 LOCK = ROOT / "requirements.lock"
 WHAT = ["-c", str(LOCK), "-e", ".[lab,test]"]
+LARGE = """On Linux torch brings NVIDIA's CUDA libraries along: 3 GB to download, 6 GB on disk. They serve an NVIDIA GPU only;
+without one stop here (Ctrl-C) and write --cpu before the command: 0.5 GB to download, 2 GB on disk."""
 CELL_SECONDS = 300  # a notebook cell at preset smoke may take this long under `test`
+THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the cores under `test`
 PROGRESS = ("Resolved", "Collecting", "Downloading", "Prepared", "Installing", "Installed", "Successfully")
 CAUSES = (  # what an installer says -> what it means
     (r"No space left|os error 28|Errno 28|[Qq]uota exceeded|not enough space",
-     "The disk is full: .venv and the downloads need about 12 GB."),
+     "The disk is full: .venv and the downloads need about 10 GB, with --cpu before the command about 3 GB."),
     (r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
      f"{ROOT} or the installer's cache cannot be written: make them writable."),
+    (r"unexpected argument '--torch-backend'", "This uv is too old to choose a build of torch: update it, then run the command again."),
     (r"dns error|name resolution|getaddrinfo|Name or service not known|Failed to establish|Failed to fetch"
      r"|Connection ?(refused|reset|Error)|[Tt]imed out|error sending request|unreachable|tcp connect"
      r"|[Cc]ould not connect|from versions: none|network was disabled",
@@ -126,14 +132,20 @@ def ensure_venv():
     wanted, python, started = digest(), venv_python(), time.time()
     if installed() == wanted:
         return python
-    uv = shutil.which("uv")
+    uv, backend = shutil.which("uv"), os.environ.get("UV_TORCH_BACKEND")
     uv = uv if uv and works(uv, "--version") else None
-    print(f"Installing into .venv with {'uv' if uv else 'pip'}: once, about 6 GB, some minutes.", flush=True)
+    print(f"Installing into .venv with {'uv' if uv else 'pip'}: once, some minutes.", flush=True)
+    if backend is None and sys.platform == "linux":
+        print(LARGE, flush=True)
     try:
         if installed() is None or not (uv or works(python, "-m", "pip", "--version")):
             make_venv(uv)
         STAMP.unlink(missing_ok=True)
-        install_step(([uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]) + WHAT)
+        if backend and uv is None:  # pip cannot choose a build of torch without an address; uv knows where they are
+            install_step([python, "-m", "pip", "install", "uv"])
+            uv = python.with_name("uv.exe" if os.name == "nt" else "uv")
+        install = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+        install_step(install + ["--torch-backend", backend] * bool(backend) + WHAT)
         STAMP.write_text(wanted)
     except OSError as error:
         raise Trouble(explain([str(error)], [])) from error
@@ -141,9 +153,14 @@ def ensure_venv():
     return python
 
 
-def call(*command, **env):
-    """Exit code of a command that shares this terminal. Ctrl-C reaches it too: it saves its state, so wait for it."""
-    child = subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **env})
+def start(*command, out=None, **env):
+    """A child with further environment variables that shares this terminal, or writes into the open file `out`."""
+    return subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **env}, stdout=out,
+                            stderr=subprocess.STDOUT if out else None)
+
+
+def finish(child):
+    """Exit code of a child. Ctrl-C reaches it too: it saves its state, so wait for it."""
     interrupted = False
     while True:
         try:
@@ -154,6 +171,11 @@ def call(*command, **env):
     if interrupted:
         raise KeyboardInterrupt
     return code
+
+
+def call(*command, **env):
+    """Exit code of a command that shares this terminal."""
+    return finish(start(*command, **env))
 
 
 def notebooks():
@@ -196,16 +218,27 @@ def figures(arguments):
                 *["fresh=1"] * args.fresh, CGI_SYNC="1", **threads)
 
 
+def cores():
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def test(arguments):
-    """pytest, then nbval over all notebooks in order; both in a temporary folder instead of artifacts/ and figures/."""
-    python = ensure_venv()
+    """pytest over tests/ on every core, beside it nbval over all notebooks in order; nothing is written into artifacts/ or figures/."""
+    paths, python = notebooks(), ensure_venv()
     with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
-        def pytest(folder, *more):
-            return call(python, "-m", "pytest", *more, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)),
-                        CGI_SYNC=str(int(folder == "notebooks")))
-        package = pytest("tests", *arguments)
-        cells = pytest("notebooks", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}",
-                       *notebooks())
+        def pytest(folder, *more, out=None):
+            threads = {name: os.environ.get(name, value) for name, value in THREADS.items()}
+            return start(python, "-m", "pytest", *more, out=out, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)),
+                         CGI_SYNC=str(int(folder == "notebooks")), **threads)
+        said = Path(root, "notebooks.txt")
+        with open(said, "w") as out:
+            cells = pytest("notebooks", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths, out=out)
+        try:
+            package = finish(pytest("tests", "-n", cores(), "--dist", "loadscope", *arguments))
+        finally:
+            cells = finish(cells)
+        print(f"\nThe notebooks at preset smoke, run meanwhile:\n{said.read_text(errors='replace')}", flush=True)
     return package or cells
 
 
@@ -233,6 +266,8 @@ def main(arguments=None):
     try:
         if problem:
             raise Trouble(problem)
+        if arguments[:1] == ["--cpu"]:
+            os.environ["UV_TORCH_BACKEND"], arguments = "cpu", arguments[1:]
         if arguments[:1] in (["-h"], ["--help"]):
             print(__doc__)
             return 0

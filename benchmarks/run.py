@@ -113,6 +113,7 @@ class Bench:
         self.session, self.steps, self.turns, self.n = session, steps, turns, images
         p, dev = session.preset, session.device
         self.mask, self.weight, self.preset, self.device = session.mask, weight_map(session.mask, p.window), p, dev
+        self.shaping = p.shapings["best"]
         self.G, self.D, self.E = (session.net(kind) for kind in ("generator", "discriminator", "encoder"))
         self.G0, self.D0 = target.plain_networks(session)  # float32, default layout, parameter gradients on
         self.y = session.data["test"].batch(slice(0, images), dev)
@@ -128,18 +129,18 @@ class Bench:
         last(find_latent(self.G, None, self.y, self.mask, z=self.z, iterations=self.steps, window=p.window, clip=1.0))
 
     def plain_refine(self, whole=True):
-        h = self.G0.to_features(self.z, self.preset.layer).detach()
+        h = self.G0.to_features(self.z, self.shaping.layer).detach()
         velocity = torch.zeros_like(h)
         self.D0.train()  # statistics of the batch, as the author's
         for _ in range(self.steps):
-            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.preset.layer, whole=whole)
+            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.shaping.layer, whole=whole)
         self.D0.eval()
 
     def refine(self, mode, compose):
-        p = self.preset
+        s = self.shaping
         with torch.no_grad():
-            h = self.G.to_features(self.z, p.layer)
-        last(refine(self.G, self.D, h, layer=p.layer, steps=self.steps, step_size=p.step_size, mode=mode, compose=compose))
+            h = self.G.to_features(self.z, s.layer)
+        last(refine(self.G, self.D, h, layer=s.layer, steps=self.steps, step_size=s.step_size, mode=mode, compose=compose))
 
     def overlay(self):
         return Overlay(self.y, self.mask)
@@ -204,8 +205,8 @@ def ablation_search(b, steps):
 
 def ablation_refine(b, steps):
     """The same for a step of the refinement in `batch` mode."""
-    p, y, mask, step = b.preset, b.y, b.mask, {"layer": b.preset.layer, "step_size": b.preset.step_size}
-    h = b.G0.to_features(b.z, p.layer).detach()
+    p, y, mask, step = b.preset, b.y, b.mask, {"layer": b.shaping.layer, "step_size": b.shaping.step_size}
+    h = b.G0.to_features(b.z, b.shaping.layer).detach()
     judge = copy.deepcopy(b.D0).train()  # statistics of the batch
     frozen = [copy.deepcopy(net).requires_grad_(False) for net in (b.G0, judge)]
     layout = [copy.deepcopy(net).to(memory_format=torch.channels_last) for net in frozen]
@@ -234,7 +235,7 @@ def ablation_train(b, steps):
 
     def tutorial(layout):
         nets = [copy.deepcopy(net).train().to(memory_format=layout) for net in (b.G0, b.D0)]
-        optimisers = [torch.optim.Adam(net.parameters(), p.lr, betas=(p.beta1, 0.999)) for net in nets]
+        optimisers = [torch.optim.Adam(net.parameters(), p.training.lr, betas=(p.training.beta1, 0.999)) for net in nets]
         return lambda: [reference.train_step(*nets, *optimisers, b.y) for _ in range(steps)]
 
     def ours(amp):
@@ -274,7 +275,7 @@ def on_all_test_images(b, starts, options, whiten, iterations):
     if not b.session.up_to_date("encode"):
         return None
     z = b.session.encodings("test", "report")
-    y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.search_batch
+    y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.searches["best"].batch
     loops = (find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options) for part in y.split(step))
     found = torch.cat([last(itertools.islice(loop, iterations + 1))["z"] for loop in loops])
     gain = quality(b, y, found) - quality(b, y, z)
@@ -285,8 +286,8 @@ def race(b, aim, unclipped, seconds_per_iteration):
     """Time to the reference's final mean loss over its images: from screened random starts and from the encoder."""
     p, n = b.preset, len(aim["context"])
     y, goal = b.session.data["test"].batch(slice(0, n), b.device), statistics.mean(aim["context"])
-    candidates = draw_z(CANDIDATES, p.z_dim, p.prior, b.session.seed, "screen", device=b.device).clamp(-1, 1)
-    prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, prior=p.prior, key=(b.session.seed,)))
+    candidates = draw_z(CANDIDATES, p.networks.z_dim, p.networks.prior, b.session.seed, "screen", device=b.device).clamp(-1, 1)
+    prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, prior=p.networks.prior, key=(b.session.seed,)))
     plain = seconds_per_iteration * aim["iterations"] * n / b.n
     result = {"images": n, "goal": goal, "reference_seconds": plain, "reference_seconds_extrapolated": True,
               "whitening_seconds": prepare, "loss": "mean over images of the lowest weighted context loss so far, both sides"}
@@ -350,11 +351,11 @@ def encode(b, aim, whiten, prepare, images):
 
 def one_image(b):
     """Seconds of what the live page does for one image: 300 iterations with D, 50 refinement steps."""
-    y, z, p = b.y[:1], b.z[:1], b.preset
+    y, z, s = b.y[:1], b.z[:1], b.shaping
     with torch.no_grad():
-        h = b.G.to_features(z, p.layer)
+        h = b.G.to_features(z, s.layer)
     search = lambda D: timed(lambda: last(find_latent(b.G, D, y, b.mask, z=z, iterations=300)))[0]  # noqa: E731
-    step = lambda compose: timed(lambda: last(refine(b.G, b.D, h, layer=p.layer, steps=50, step_size=p.step_size, compose=compose)))[0]  # noqa: E731
+    step = lambda compose: timed(lambda: last(refine(b.G, b.D, h, layer=s.layer, steps=50, step_size=s.step_size, compose=compose)))[0]  # noqa: E731
     return {"search_300_with_d": search(b.D), "search_300_without_d": search(None), "refine_50": step(lambda x: composite(y, x, b.mask)),
             "refine_50_overlay": step(Overlay(y, b.mask))}
 

@@ -23,8 +23,8 @@ IMAGES, BATCH = 256, 64
 
 def plain_networks(session):
     """The trained G and D in float32, default memory layout, eval mode, parameter gradients on."""
-    p, shape = session.preset, dict(channels=session.preset.channels, size=session.preset.size)
-    nets = Generator(p.z_dim, p.g_width, **shape), Discriminator(p.d_width, **shape)
+    n, shape = session.preset.networks, dict(channels=session.preset.channels, size=session.preset.size)
+    nets = Generator(n.z_dim, n.g_width, **shape), Discriminator(n.d_width, **shape)
     for net, kind in zip(nets, ("generator", "discriminator")):
         net.load_state_dict(session.load(kind)[0])
         net.to(session.device).eval()
@@ -33,7 +33,7 @@ def plain_networks(session):
 
 def starts(session, n):
     """The report's random starts of the first n images (n, z_dim)."""
-    return torch.stack([draw_z(1, session.preset.z_dim, "normal", session.seed, "search z", i)[0] for i in range(n)]).to(session.device)
+    return torch.stack([draw_z(1, session.preset.networks.z_dim, "normal", session.seed, "search z", i)[0] for i in range(n)]).to(session.device)
 
 
 def depends_on(session, images, recipe):
@@ -63,8 +63,8 @@ def run(session, images, recipe):
 def load(session, folder, fresh=False, clip=reference.RECIPE["clip"]):
     """The stored run, made (again) if it is missing, does not fit, or `fresh`: {"fingerprint", "images", "iterations", "context",
     "psnr", "curve": [(iteration, mean)], "mean_psnr"}, and "seconds" if it was made now."""
-    images = min(IMAGES, session.preset.test_images, len(session.data["test"]))
-    iterations = min(reference.RECIPE["iterations"], session.preset.report_iterations)
+    images = min(IMAGES, session.preset.study.test_images, len(session.data["test"]))
+    iterations = min(reference.RECIPE["iterations"], session.preset.searches["report"].iterations)
     recipe = {**reference.RECIPE, "iterations": iterations, "clip": clip}
     path = Path(folder) / f"{session.preset.name}_reference{'' if clip else '_unclipped'}.json"
     wanted = depends_on(session, images, recipe)

@@ -1,6 +1,6 @@
-"""`python -m cgi_helpers STAGE --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter.
+"""`python -m cgi_helpers STAGE [ROW] --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter.
 
-By several processes: `torchrun --standalone --nproc_per_node N -m cgi_helpers STAGE ...`, see `parallel`.
+By several processes: `torchrun --standalone --nproc_per_node N -m cgi_helpers STAGE ...`, see `pipeline.parallel`.
 """
 
 import argparse
@@ -8,14 +8,18 @@ import sys
 
 from .pipeline import parallel
 from .pipeline.artifacts import ArtifactError
+from .pipeline.plan import KINDS
 from .pipeline.session import start
-from .pipeline.stages import FUNCTIONS, run
+from .pipeline.stages import run
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__)
-    parser.add_argument("stage", metavar="STAGE", help=", ".join(FUNCTIONS))
-    parser.add_argument("--preset", default=None, help="smoke, laptop (default) or paper")
+    """Exit code of one command; errors that the user can mend become one sentence on stderr."""
+    stages = "\n".join(f"  {kind:12} {line}" for kind, line in KINDS.items())
+    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__, epilog=f"stages:\n{stages}",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", nargs="+", metavar="STAGE", help="a stage and, for some, a row of the preset: train, encode best, ...")
+    parser.add_argument("--preset", default=None, help="smoke, laptop (default), paper, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0)
     how = parser.add_mutually_exclusive_group()
@@ -23,10 +27,8 @@ def main(arguments=None):
     how.add_argument("--fresh", action="store_true", help="compute again, ignoring results and checkpoints")
     args = parser.parse_args(arguments)
     try:
-        if args.stage not in FUNCTIONS:
-            raise ValueError(f"Unknown stage {args.stage!r}: use one of {', '.join(FUNCTIONS)}.")
         with parallel.group():
-            run(start(args.preset, args.seed, str(parallel.device(args.device))), args.stage, fresh=args.fresh)
+            run(start(args.preset, args.seed, str(parallel.device(args.device))), " ".join(args.stage), fresh=args.fresh)
     except (ArtifactError, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

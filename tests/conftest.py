@@ -1,9 +1,11 @@
-"""Every test run writes its artifacts and figures into a temporary folder, never into the developer's own."""
+"""Every test run writes its artifacts and figures into a temporary folder, never into the developer's own, and leaves the process as it was."""
 
 import os
+import sys
 import tempfile
 
 import pytest
+import torch
 
 _ROOT = tempfile.TemporaryDirectory(prefix="cgi-pytest-", ignore_cleanup_errors=True)
 os.environ["CGI_ROOT"] = _ROOT.name
@@ -15,3 +17,19 @@ def root(tmp_path, monkeypatch):
     """An empty folder for artifacts, shipped weights and figures of this test alone."""
     monkeypatch.setenv("CGI_ROOT", str(tmp_path))
     return tmp_path
+
+
+def process():
+    """What belongs to the whole process, so that a test that changes it would change the tests after it."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    return {"working directory": os.getcwd(), "environment": environment, "sys.path": list(sys.path),
+            "threads of torch": torch.get_num_threads(), "default dtype": torch.get_default_dtype(), "gradients": torch.is_grad_enabled()}
+
+
+@pytest.fixture(autouse=True)
+def leaves_the_process_as_it_was():
+    """Fails the test that does not; set up first, so torn down after every other fixture."""
+    before = process()
+    yield
+    after = process()
+    assert not [name for name in before if before[name] != after[name]]

@@ -27,10 +27,13 @@ def bench(monkeypatch):
         sys.modules.pop(name, None)
 
 
+FEW = dict(training=dict(iterations=3, encoder_iterations=3), searches={"report": {"iterations": 6}}, study={"test_images": 8})
+
+
 @pytest.fixture
 def session(root):
     """Networks that have seen a few batches, stored in a folder of this test."""
-    s = Session(get_preset("smoke", iterations=3, encoder_iterations=3, report_iterations=6, test_images=8), progress=False)
+    s = Session(get_preset("smoke", **FEW), progress=False)
     stages.train_gan(s)
     stages.train_encoder(s)
     return s
@@ -88,8 +91,8 @@ def test_a_reference_run_is_made_once_and_a_foreign_one_never_used(bench, sessio
     capsys.readouterr()
     assert target.load(session, tmp_path)["context"] == made["context"] and path.read_bytes() == stamp
     assert "belongs to other weights" in capsys.readouterr().out
-    for change in (dict(report_iterations=5), dict(test_images=7)):
-        other = Session(get_preset("smoke", iterations=3, encoder_iterations=3, **{**dict(report_iterations=6, test_images=8), **change}))
+    for change in (dict(searches={"report": {"iterations": 5}}), dict(study={"test_images": 7})):
+        other = Session(get_preset(get_preset("smoke", **FEW), **change))
         assert target.load(other, tmp_path)["fingerprint"] != made["fingerprint"]
 
 

@@ -1,6 +1,5 @@
 """`python -m cgi_helpers`: results, one sentence for every mistake, and Ctrl-C."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -14,10 +13,10 @@ from safetensors.torch import load_file
 from cgi_helpers import data
 from cgi_helpers.method import train
 from cgi_helpers.__main__ import main
-from cgi_helpers.pipeline.presets import PRESETS
+from cgi_helpers.pipeline.presets import PRESETS, get_preset
 
-TINY = dataclasses.replace(PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=2, d_width=2, iterations=5, sample_epochs=(0.1,),
-                           encoder_width=2, encoder_iterations=3, layer=1)
+TINY = get_preset("smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=2, d_width=2, encoder_width=2),
+                  training=dict(iterations=5, sample_epochs=(0.1,), encoder_iterations=3), shapings={"report": {"layer": 1}})
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_the_preset_may_come_from_the_environment(place, capsys, monkeypatch):
 # --- one sentence for every mistake
 
 @pytest.mark.parametrize("arguments, message", [
-    (("paint", "--preset", "tiny"), "Unknown stage 'paint': use one of train, classifier, encoder, encode, encode_pool"),
+    (("paint", "--preset", "tiny"), "Unknown stage 'paint': preset 'tiny' has train, classifier, encoder, encode report"),
     (("train", "--preset", "huge"), "Unknown preset 'huge': use one of smoke, laptop, paper"),
     (("train", "--preset", "tiny", "--device", "tpu"), "Unknown device 'tpu': use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
     (("encoder", "--preset", "tiny"), "Artifact 'generator' of preset 'tiny' does not exist yet: rebuild it with "
@@ -118,7 +117,7 @@ def test_damaged_and_foreign_weights(place, capsys):
 
 def test_weights_of_other_settings(place, capsys, monkeypatch):
     assert run(capsys, "train", "--preset", "tiny")[0] == 0
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(TINY, lr=0.01))
+    monkeypatch.setitem(PRESETS, "tiny", get_preset(TINY, training={"lr": 0.01}))
     assert "made with other settings, seed or inputs" in refused(capsys, "encoder", "--preset", "tiny")
     assert run(capsys, "train", "--preset", "tiny") == (0, [])  # the stage itself makes them again, without --fresh
     assert run(capsys, "encoder", "--preset", "tiny") == (0, [])
@@ -144,7 +143,7 @@ def test_missing_and_damaged_data(place, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.setattr(data, "DEBIAN", tmp_path / "debian")
     monkeypatch.setattr("torchvision.datasets.FashionMNIST", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(TINY, dataset="fashion_mnist"))
+    monkeypatch.setitem(PRESETS, "tiny", get_preset(TINY, dataset="fashion_mnist"))
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "nowhere"))
     assert "FASHION_MNIST_DIR points to" in refused(capsys, "train", "--preset", "tiny")
     monkeypatch.delenv("FASHION_MNIST_DIR")
@@ -167,17 +166,17 @@ def refused_any(capsys, *arguments):
 
 
 @pytest.mark.parametrize("change, stage, message", [
-    (dict(mask="hexagon"), "encode", "Unknown mask 'hexagon'"),
-    (dict(prior="gauss"), "train", "Unknown latent prior 'gauss'"),
+    (dict(mask="hexagon"), "encode report", "Unknown mask 'hexagon'"),
+    (dict(networks=dict(prior="gauss")), "train", "Unknown latent prior 'gauss'"),
     (dict(size=28), "train", "Image size must be 8, 16, 32"),
     (dict(dataset="mnist"), "train", "Unknown dataset 'mnist'"),
-    (dict(window=6), "encode", "window must be an odd number"),
+    (dict(window=6), "encode report", "window must be an odd number"),
 ])
 def test_bad_fields_of_a_preset(place, capsys, monkeypatch, change, stage, message):
     if stage != "train":
         assert run(capsys, "train", "--preset", "tiny")[0] == 0
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(TINY, **change))
-    assert message in refused(capsys, stage, "--preset", "tiny")
+    monkeypatch.setitem(PRESETS, "tiny", get_preset(TINY, **change))
+    assert message in refused(capsys, *stage.split(), "--preset", "tiny")
 
 
 # --- Ctrl-C

@@ -13,7 +13,9 @@ import torch
 from doit import doit_cmd
 
 from cgi_helpers.pipeline import figures
-from cgi_helpers.pipeline.session import STAGES, start
+from cgi_helpers.pipeline.plan import plan
+from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.pipeline.session import start
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = "preset = None\nseed = 0\ndevice = 'auto'"
@@ -250,7 +252,7 @@ def tasks(monkeypatch, **variables):
 def test_fresh_puts_every_stage_of_a_seed_before_its_notebooks(root, monkeypatch):
     made = list(tasks(monkeypatch, seed="0,4", device="cpu", fresh="1")["task_notebook"]())
     names = [task["name"] for task in made]
-    one = [*STAGES, *(path.stem for path in figures.notebooks())]
+    one = [*plan(get_preset("smoke")), *(path.stem for path in figures.notebooks())]
     assert names == [f"smoke:{n}" for n in one] + [f"smoke-seed4:{n}" for n in one]
     first = [names.index("smoke:train"), names.index("smoke-seed4:train")]
     for i, task in enumerate(made):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers.pipeline import evaluation
-from cgi_helpers.study import metrics
+from cgi_helpers.pipeline import evaluation as rows
+from cgi_helpers.study import evaluation, metrics
 from cgi_helpers.data import Split
 from cgi_helpers.method.losses import context_loss
 from cgi_helpers.method.masks import center_mask, composite, weight_map
@@ -23,8 +23,10 @@ SIZE = 16
 
 def opened(**fields):
     """What the functions under test use of a session."""
-    preset = get_preset("smoke", **{**dict(size=SIZE, z_dim=5, layer=1, refine_steps=3, step_size=0.3, step_size_independent=0.1,
-                                           micro_batch=4, report_iterations=6, best_iterations=4), **fields})
+    rows = {row: dict(layer=1, steps=3, step_size=0.1 if row == "per_image" else 0.3) for row in ("report", "best", "per_image")}
+    preset = get_preset("smoke", size=SIZE, networks={"z_dim": 5}, shapings=rows, study={"micro_batch": 4},
+                        searches={"report": {"iterations": 6}, "best": {"iterations": 4}})
+    preset = get_preset(preset, **fields)
     return SimpleNamespace(preset=preset, mask=center_mask(SIZE), seed=0, device=torch.device("cpu"), progress=False,
                            whitening=torch.diag(torch.linspace(0.5, 2, 5, dtype=torch.float64)))
 
@@ -41,19 +43,19 @@ G, D, E, C = (lively(net, i) for i, net in enumerate((Generator(5, 4, size=SIZE)
 
 def test_the_reports_search_starts_each_image_from_its_own_stream():
     y = images()
-    whole = evaluation.report_search(opened(), G, y, range(10))
-    part = evaluation.report_search(opened(), G, y[4:7], range(4, 7))
+    whole = rows.find(opened(), "report", G, None, y, range(10))
+    part = rows.find(opened(), "report", G, None, y[4:7], range(4, 7))
     torch.testing.assert_close(part, whole[4:7], rtol=0, atol=1e-9)
-    assert not torch.allclose(evaluation.report_search(opened(), G, y[4:7], range(3)), part)
-    start = evaluation.report_search(opened(), G, y[4:7], range(4, 7), iterations=0)
+    assert not torch.allclose(rows.find(opened(), "report", G, None, y[4:7], range(3)), part)
+    start = rows.find(opened(), "report", G, None, y[4:7], range(4, 7), iterations=0)
     expected = torch.stack([draw_z(1, 5, "normal", 0, "search z", i)[0] for i in (4, 5, 6)]).double()
     assert torch.equal(start, expected) or torch.equal(start, expected.clamp(-1, 1))
 
 
 def test_the_best_search_improves_on_the_encoder():
-    y, session = images(), opened(best_iterations=40, best_lr=0.05)
-    z = evaluation.best_search(session, G, E, y)
-    assert torch.equal(evaluation.best_search(session, G, E, y, iterations=0), E(y, session.mask).detach())
+    y, session = images(), opened(searches={"best": {"iterations": 40, "lr": 0.05}})
+    z = rows.find(session, "best", G, E, y, range(10))
+    assert torch.equal(rows.find(session, "best", G, E, y, range(10), iterations=0), E(y, session.mask).detach())
 
     def context(z):
         return context_loss(G(z), y, weight_map(session.mask.double(), session.preset.window))
@@ -61,25 +63,28 @@ def test_the_best_search_improves_on_the_encoder():
     assert (context(z) < context(E(y, session.mask))).all()
 
 
-@pytest.mark.parametrize("mode, step_size", [("batch", 0.3), ("independent", 0.1)])
-def test_collaborate_refines_in_micro_batches_with_the_presets_knobs(mode, step_size):
+@pytest.mark.parametrize("row, mode, step_size", [("report", "batch", 0.3), ("per_image", "independent", 0.1)])
+def test_collaborate_refines_in_micro_batches_with_the_knobs_of_its_shaping(row, mode, step_size):
     y, z, session = images(), torch.randn(10, 5, generator=generator("z")).double(), opened()
-    found = evaluation.collaborate(session, G, D, z, y, mode)
-    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
-        state = last(refine(G, D, G.to_features(z[rows], 1).detach(), layer=1, steps=3, step_size=step_size, mode=mode,
-                            compose=lambda x, rows=rows: composite(y[rows], x, session.mask)))
-        assert torch.equal(found[rows], state["images"])
+    asked = []
+    session.shaped = lambda *what: asked.append(what) or D
+    found = rows.collaborate(session, G, row, 0.5, z, y)
+    assert asked == [(row, 0.5)]
+    for part in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        state = last(refine(G, D, G.to_features(z[part], 1).detach(), layer=1, steps=3, step_size=step_size, mode=mode,
+                            compose=lambda x, part=part: composite(y[part], x, session.mask)))
+        assert torch.equal(found[part], state["images"])
     known = session.mask.bool().expand_as(y)
     assert torch.equal(found[known], y[known])
-    torch.testing.assert_close(evaluation.collaborate(session, G, D, z, y, mode, steps=0), evaluation.semantic(session, G, z, y),
-                               rtol=0, atol=1e-12)
+    session.preset = get_preset(session.preset, shapings={row: {"steps": 0}})
+    torch.testing.assert_close(rows.collaborate(session, G, row, 0.5, z, y), evaluation.semantic(G, z, y, session.mask), rtol=0, atol=1e-12)
 
 
 def test_semantic_is_the_overlay_in_any_batches():
     y, z, session = images(), torch.randn(10, 5, generator=generator("z")).double(), opened()
-    whole = evaluation.semantic(session, G, z, y)
+    whole = evaluation.semantic(G, z, y, session.mask)
     torch.testing.assert_close(whole, composite(y, G(z).detach(), session.mask), rtol=0, atol=1e-12)
-    torch.testing.assert_close(evaluation.semantic(session, G, z, y, batch=3), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(evaluation.semantic(G, z, y, session.mask, batch=3), whole, rtol=0, atol=1e-12)
 
 
 # --- scores
@@ -88,7 +93,7 @@ def test_score_measures_each_image_by_itself():
     y, session = images(), opened()
     x, labels = composite(y, images().flip(0), session.mask), torch.arange(10)
     s = evaluation.score(x, y, session.mask, C, labels, batch=4)
-    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, 128), "probabilities": (10, 10)}
+    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, C.head.in_features), "probabilities": (10, 10)}
     hole = 1 - session.mask
     for key, expected in (("psnr", metrics.psnr(x, y)), ("ssim", metrics.ssim(x, y)), ("psnr_hole", metrics.psnr(x, y, hole)),
                           ("ssim_hole", metrics.ssim(x, y, hole)), ("features", C.features(x)), ("probabilities", C(x).softmax(1)),
@@ -123,17 +128,16 @@ TABLES = {
 @pytest.mark.parametrize("case", list(TABLES))
 def test_the_rule_of_tune(monkeypatch, case):
     table, expected = TABLES[case]
-    session, saved, base = opened(shape_stages=tuple(table), validation_images=4), {}, {"report": 20.0, "best": 25.0}
+    session, saved, base = opened(shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image")},
+                                    study={"validation_images": 4}), {}, {"report": 20.0, "best": 25.0}
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net, session.encodings = (lambda kind: kind), (lambda split, how: how)
-    session.load = lambda artifact: ({f"validation_{how}": SimpleNamespace(to=lambda d, how=how: how) for how in base}, {})
-    session.shaped = lambda kind, stage: (kind, stage)
     asked = []
 
-    def collaborate(session, G, D, z, y, mode):
-        asked.append((z, mode, D[0]))
+    def collaborate(session, G, row, epochs, z, y):
+        asked.append((z, row))
         assert len(y) == 4
-        return z, D[1]
+        return z, epochs
 
     def score(x, y, mask, C, labels):
         how, stage = x
@@ -141,17 +145,18 @@ def test_the_rule_of_tune(monkeypatch, case):
         return {"psnr": torch.tensor([base[how] + gain - 1, base[how] + gain + 1]), "ssim": torch.zeros(2), "features": distance}
 
     for name, value in dict(done=lambda *a: False, classify=lambda *a: (torch.zeros(9, 3), 1.0), collaborate=collaborate, score=score,
-                            semantic=lambda session, G, z, y: (z, None), equal_time_iterations=lambda *a: 7,
+                            semantic=lambda G, z, y, mask: (z, None), equal_time_iterations=lambda *a: 7,
                             save=lambda session, stage, trees, seconds: saved.update(trees)).items():
-        monkeypatch.setattr(evaluation, name, value)
+        monkeypatch.setattr(rows, name, value)
     monkeypatch.setattr(metrics, "moments", lambda features, counts=None: features)
     monkeypatch.setattr(metrics, "frechet_distance", lambda a, b: float(a))
-    evaluation.tune(session)
+    rows.tune(session, "tune")
     selection = saved["selection"]
-    assert selection["stages"] == dict.fromkeys(evaluation.FAMILIES, expected) and selection["equal_time_iterations"] == 7
-    assert set(asked) == set(evaluation.FAMILIES.values()) and len(asked) == len(table) * len(evaluation.FAMILIES)
-    for rows in selection["validation"].values():
-        assert {k: (pytest.approx(v["psnr_gain"], abs=1e-5), v["frechet_distance"]) for k, v in rows.items()} == {
+    families = session.preset.study.families
+    assert selection["stages"] == dict.fromkeys(families, expected) and selection["equal_time_iterations"] == 7
+    assert set(asked) == {(f.search, f.shaping) for f in families.values()} and len(asked) == len(table) * len(families)
+    for measured in selection["validation"].values():
+        assert {k: (pytest.approx(v["psnr_gain"], abs=1e-5), v["frechet_distance"]) for k, v in measured.items()} == {
             str(k): v for k, v in table.items()}
 
 
@@ -161,13 +166,13 @@ def test_equal_time_is_the_median_ratio_of_measured_times(monkeypatch):
     def spend(seconds):
         now[0] += next(seconds)
 
-    session = opened(refine_steps=10)
+    session = opened(shapings={"best": {"steps": 10}})
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net = lambda kind: D.float()
-    monkeypatch.setattr(evaluation, "collaborate", lambda *a, **k: spend(refinements))
-    monkeypatch.setattr(evaluation, "last", lambda loop: spend(searches))
-    monkeypatch.setattr(evaluation, "clock", lambda device: now[0])
-    assert evaluation.equal_time_iterations(session, G) == 30  # the first, cold measurement is left out
+    monkeypatch.setattr(rows, "collaborate", lambda *a, **k: spend(refinements))
+    monkeypatch.setattr(rows, "last", lambda loop: spend(searches))
+    monkeypatch.setattr(rows, "clock", lambda device: now[0])
+    assert rows.equal_time_iterations(session, G) == 30  # the first, cold measurement is left out
     D.double()
 
 
@@ -243,3 +248,9 @@ def test_the_table_depends_on_the_seed_in_its_intervals_only(summary):
     few = {k: {m: v[:40] for m, v in s.items()} for k, s in scores.items()}
     a, b, c = (evaluation.summarise(few, reference, 20, seed=s)["paired_gain"]["psnr"] for s in (1, 1, 2))
     assert a == b and a["mean"] == c["mean"] and a["ci95"] != c["ci95"]
+
+
+def test_disagreements_take_the_most_telling_images_of_both_kinds():
+    first = {"psnr": torch.tensor([20.0, 20, 20, 20]), "label_agreement": torch.tensor([0.0, 0, 1, 1])}
+    second = {"psnr": torch.tensor([19.0, 17, 24, 21]), "label_agreement": torch.tensor([1.0, 1, 0, 0])}
+    assert rows.disagreements(first, second, count=2).tolist() == [1, 0, 2, 3]

@@ -1,5 +1,6 @@
 """Numbers against scikit-image, closed forms, limits and simulations."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from cgi_helpers.study import metrics
+from cgi_helpers.method.masks import center_mask
+from cgi_helpers.study import metrics, statistics
 
 
 def images(n=4, channels=1, size=24, seed=0):
@@ -62,7 +64,8 @@ def test_psnr_of_the_composite_is_6_db_above_the_holes():
 
 def test_zero_error_limits():
     x, _ = images()
-    assert metrics.ssim(x, x).tolist() == pytest.approx([1] * 4) and metrics.psnr(x, x).min() > 100
+    assert metrics.ssim(x, x).tolist() == pytest.approx([1] * 4) and metrics.l1(x, x).tolist() == [0] * 4
+    assert metrics.psnr(x, x).tolist() == [math.inf] * 4  # documented; statistics.mean refuses to average it
     assert metrics.psnr(torch.ones(1, 1, 8, 8), -torch.ones(1, 1, 8, 8)).item() == 0  # the largest possible error
     assert metrics.psnr(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.2)).item() == pytest.approx(20, abs=1e-6)
     flat = torch.zeros(1, 1, 8, 8)
@@ -99,7 +102,7 @@ def test_root_squares_to_its_argument():
 
 def test_frechet_distance_equals_the_closed_form():
     for n in (200, 5):  # 5 images in 6 dimensions: singular covariances
-        a, b = metrics.moments(features(n)), metrics.moments(features(n, seed=1, shift=0.5))
+        a, b = metrics._moments(features(n)), metrics._moments(features(n, seed=1, shift=0.5))
         (ma, ca), (mb, cb) = ((m.numpy(), c.numpy()) for m, c in (a, b))
         expected = ((ma - mb) ** 2).sum() + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
         assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-6 if n == 200 else 1e-4)
@@ -131,6 +134,162 @@ def test_frechet_distance_equals_torchmetrics():
     assert metrics.frechet_distance(metrics.moments(a), metrics.moments(b)) == pytest.approx(fid.compute().item(), rel=1e-6)
 
 
+def test_distances_refuse_few_images_and_infinite_features():
+    few, broken = features(11), features(20)
+    broken[[3, 7], 2] = math.nan
+    for distance in (metrics.moments, functools.partial(metrics.kernel_distance, reference=features()),
+                     functools.partial(metrics.frechet_limit, reference=features())):
+        with pytest.raises(ValueError, match="A distance in 6 features needs at least 12 images but got 11"):
+            distance(few)
+        with pytest.raises(ValueError, match="2 of 20 images have NaN or infinite features"):
+            distance(broken)
+    with pytest.raises(ValueError, match="at least 12 images but got 11"):
+        metrics.kernel_distance(features(), few)
+
+
+@pytest.mark.parametrize("distance", [metrics.frechet_limit, metrics.kernel_distance])
+def test_set_distances_are_unbiased(distance):
+    """Two sets from one distribution: the plain Frechet distance of 100 images is far above 0, these two are not."""
+    plain, values = [], []
+    for k in range(30):
+        rng = np.random.default_rng(k)
+        a, b = (torch.from_numpy(rng.normal(size=(n, 8))) for n in (100, 300))
+        plain.append(metrics.frechet_distance(metrics.moments(a), metrics.moments(b)))
+        values.append(distance(a, b))
+    error = np.std(values) / 30 ** 0.5
+    assert np.mean(plain) > 0.3 and abs(np.mean(values)) < max(3 * error, 0.1 * np.mean(plain))
+    assert abs(np.mean(values)) < 0.15 * np.mean(plain)
+
+
+@pytest.mark.parametrize("distance", [metrics.frechet_limit, metrics.kernel_distance])
+def test_set_distances_do_not_depend_on_order_and_grow_with_corruption(distance):
+    a, b = features(300), features(400, seed=1)
+    b = b * a.std() / b.std()
+    values = [distance(a + shift, a.flip(0)) for shift in (0.2, 0.5, 1.0)]
+    assert values == sorted(values) and values[0] < values[2]
+    if distance is metrics.kernel_distance:
+        assert distance(a.flip(0), b) == pytest.approx(distance(a, b), rel=1e-9)
+        assert distance(a, b, block=37) == pytest.approx(distance(a, b), rel=1e-9)
+
+
+def test_resampled_distances_of_equal_weights_are_the_distance_itself():
+    a, b, ones = features(60), features(80, seed=1), torch.ones(2, 60)
+    for distance in (metrics.frechet_limit, metrics.kernel_distance):
+        assert distance(a, b, ones).tolist() == pytest.approx([distance(a, b)] * 2, rel=1e-9)
+
+
+def test_kernel_distance_equals_its_definition_and_copies_are_no_pair():
+    a, b = features(14), features(13, seed=1)
+
+    def k(s, t):
+        return (float(s @ t) / 6 + 1) ** 3
+
+    within = [np.mean([k(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j]) for s in (a, b)]
+    expected = sum(within) - 2 * np.mean([k(s, t) for s in a for t in b])
+    assert metrics.kernel_distance(a, b, block=5) == pytest.approx(expected, rel=1e-9)
+    left_out = torch.ones(1, 14)
+    left_out[0, 0] = 0
+    assert metrics.kernel_distance(a, b, left_out).item() == pytest.approx(metrics.kernel_distance(a[1:], b), rel=1e-9)
+    assert metrics.kernel_distance(a, b, 2 * torch.ones(1, 14)).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_kernel_distance_equals_torchmetrics():
+    from torchmetrics.image.kid import poly_mmd
+    a, b = features(80), features(80, seed=1, shift=0.3)
+    assert metrics.kernel_distance(a, b) == pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
+
+
+# --- precision, recall, density, coverage
+
+def test_neighbourhoods_of_equal_sets_and_of_strangers():
+    a = features(50)
+    same = metrics.neighbourhoods(a, a.flip(0), k=3)
+    assert all((same[m] == 1).all() for m in ("precision", "recall", "coverage"))
+    assert same["density"].mean().item() == pytest.approx(1 + 1 / 3, abs=0.01)  # itself and 3 neighbours; ties may round
+    far = metrics.neighbourhoods(a + 1000, a)
+    assert all(v.sum() == 0 for v in far.values())
+
+
+def test_a_few_modes_keep_precision_and_lose_recall():
+    """Completions that know one of two modes look real, but cover half of the originals."""
+    rng = np.random.default_rng(0)
+    real = torch.from_numpy(np.concatenate([rng.normal(0, 1, (100, 2)), rng.normal(50, 1, (100, 2))]))
+    fake = torch.from_numpy(rng.normal(0, 1, (200, 2)))
+    found = {m: v.mean().item() for m, v in metrics.neighbourhoods(fake, real).items()}
+    assert found["precision"] > 0.9 and 0.4 < found["recall"] <= 0.5 and 0.4 < found["coverage"] <= 0.5
+    assert found["density"] > 0.8
+
+
+def test_neighbourhoods_by_brute_force_and_in_any_order():
+    a, b, k = features(12), features(12, seed=1), 2
+    ball = [sorted(float((p - q).norm()) for q in b)[k] for p in b]
+    inside = [[float((p - q).norm()) <= r for q, r in zip(b, ball)] for p in a]
+    found = metrics.neighbourhoods(a, b, k)
+    assert found["precision"].tolist() == [float(any(row)) for row in inside]
+    assert found["density"].tolist() == [sum(row) / k for row in inside]
+    assert found["coverage"].tolist() == [float(any(column)) for column in zip(*inside)]
+    assert torch.equal(found["recall"], metrics.neighbourhoods(b, a, k)["precision"])
+    assert torch.equal(metrics.neighbourhoods(a.flip(0), b, k)["density"].flip(0), found["density"])
+
+
+def test_neighbourhoods_refuse_unequal_numbers():
+    with pytest.raises(ValueError, match="more than 5, but got 30 and 40: take the first of the larger set"):
+        metrics.neighbourhoods(features(30), features(40))
+
+
+# --- NaN, the seam, several completions
+
+def test_images_with_nan_are_named():
+    x, y = images()
+    x[[1, 3], :, 2, 5] = math.nan
+    for metric in (metrics.psnr, metrics.ssim, metrics.l1):
+        with pytest.raises(ValueError, match=r"2 of the first images hold NaN or infinite values \(numbers 1, 3\)"):
+            metric(x, y)
+        with pytest.raises(ValueError, match="2 of the second images"):
+            metric(y, x)
+        with pytest.raises(ValueError, match="one shape"):
+            metric(y, y[:2])
+
+
+def test_seam_sees_a_step_at_the_border_only():
+    mask = center_mask(16)
+    ramp = torch.linspace(-1, 1, 16).expand(1, 1, 16, 16)
+    assert metrics.seam(ramp, mask).item() == pytest.approx(0, abs=1e-7)
+    step = torch.where(mask.bool(), 0.0, 0.3)
+    assert metrics.seam(step, mask).item() == pytest.approx(0.3, rel=1e-6)
+    inside = torch.zeros(1, 1, 16, 16)
+    inside[..., 7:9, 7:9] = 1  # two pixels from the border on every side: not seen
+    assert metrics.seam(inside, mask).item() == 0
+    assert metrics.seam(step.expand(1, 3, 16, 16), mask).item() == pytest.approx(0.3, rel=1e-6)
+
+
+def test_seam_by_brute_force_for_a_hole_of_any_shape():
+    x, _ = images(n=2, size=10)
+    mask = (torch.rand(1, 1, 10, 10, generator=torch.Generator().manual_seed(0)) > 0.4).float()
+    for image, found in zip(x.double(), metrics.seam(x, mask)):
+        jumps = []
+        for grid, known in ((image[0], mask[0, 0]), (image[0].T, mask[0, 0].T)):
+            for row, k in zip(grid.tolist(), known.tolist()):
+                for i in range(7):
+                    a, b, c, d = row[i:i + 4]
+                    if k[i + 1] != k[i + 2]:
+                        jumps.append(abs((c - b) - ((b - a) + (d - c)) / 2))
+        assert found.item() == pytest.approx(np.mean(jumps), rel=1e-9)
+
+
+def test_diversity_and_best_of_several():
+    x, y = images()
+    hole = 1 - center_mask(24)
+    assert metrics.diversity(torch.stack([x, x, x]), hole).tolist() == [0] * 4
+    apart = torch.stack([x, x + 0.1, x + 0.2])
+    assert metrics.diversity(apart, hole).tolist() == pytest.approx([0.4 / 3] * 4, rel=1e-5)
+    torch.testing.assert_close(metrics.diversity(apart.flip(0), hole), metrics.diversity(apart, hole))
+    with pytest.raises(ValueError, match="at least two completions"):
+        metrics.diversity(x[None], hole)
+    best = metrics.best_of(torch.stack([y + 0.2, y + 0.1, y + 0.3]), y)
+    assert best[:, 0].tolist() == pytest.approx([10 * math.log10(4 / e ** 2) for e in (0.2, 0.1, 0.1)], rel=1e-5)
+
+
 # --- Inception score
 
 def test_inception_score_limits():
@@ -148,41 +307,12 @@ def test_inception_score_equals_its_definition():
     assert metrics.inception_score(p) == pytest.approx(math.exp(sum(kl) / 20), rel=1e-10)
 
 
-# --- bootstrap
-
-def test_every_resample_draws_n_images_and_depends_on_the_seed_only():
-    counts = metrics.bootstrap_counts(50, 300, seed=1)
-    assert counts.shape == (300, 50) and (counts.sum(1) == 50).all() and counts.dtype == torch.float64
-    assert torch.equal(counts, metrics.bootstrap_counts(50, 300, seed=1)) and not torch.equal(counts, metrics.bootstrap_counts(50, 300, seed=2))
-    assert counts.mean().item() == 1 and counts.var().item() == pytest.approx(1 - 1 / 50, rel=0.05)
-    assert len({tuple(row.tolist()) for row in counts}) == 300
-
-
-def test_interval_is_the_estimate_with_two_standard_errors():
-    x = torch.from_numpy(np.random.default_rng(0).normal(5, 2, 400))
-    counts = metrics.bootstrap_counts(400, 2000)
-    found = metrics.interval(x.mean(), counts @ x / 400)
-    half = 1.96 * x.std().item() / 20
-    assert found["mean"] == pytest.approx(x.mean().item())
-    assert found["ci95"] == pytest.approx([found["mean"] - half, found["mean"] + half], abs=0.08 * half)
-    assert all(isinstance(v, float) for v in (found["mean"], *found["ci95"]))
-
-
-def test_intervals_cover_at_their_nominal_rate():
-    """600 simulated data sets of 80 numbers: a 95 % interval misses the truth about 30 times (standard deviation 5.3)."""
-    rng, counts = np.random.default_rng(0), metrics.bootstrap_counts(80, 300)
-    hits = 0
-    for _ in range(600):
-        x = torch.from_numpy(rng.normal(1, 3, 80))
-        low, high = metrics.interval(x.mean(), counts @ x / 80)["ci95"]
-        hits += low <= 1 <= high
-    assert 0.925 <= hits / 600 <= 0.97
-
+# --- intervals
 
 def test_a_distances_interval_is_centred_on_the_estimate_not_on_the_shifted_resamples():
     f = features(60)
     reference = metrics.moments(features(2000, seed=3))
-    draws = torch.tensor([metrics.frechet_distance(metrics.moments(f, c), reference) for c in metrics.bootstrap_counts(60, 60)])
+    draws = torch.tensor([metrics.frechet_distance(metrics.moments(f, c), reference) for c in statistics.bootstrap_counts(60, 60)])
     estimate = metrics.frechet_distance(metrics.moments(f), reference)
-    found = metrics.interval(estimate, draws)
+    found = statistics.interval(estimate, draws)
     assert sum(found["ci95"]) / 2 == pytest.approx(estimate)

@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from test_session import content, same
+from test_session import PLAN, content, same
 
 from cgi_helpers.pipeline import parallel
-from cgi_helpers.pipeline.session import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("encode", "encode_best", "shape_inpainting", "shape_independent", "evaluate")
+SHARED = ("encode report", "encode best", "shape report", "shape per_image", "evaluate")
 DRIVER = '''
-import dataclasses, os, signal, sys
+import os, signal, sys
 from pathlib import Path
 from test_session import TINY
 from cgi_helpers.method import shape
 from cgi_helpers.pipeline import artifacts, parallel, stages
+from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Session
 
-tiny, rank = dataclasses.replace(TINY, shape_micro_batch=4), parallel.rank()  # 4 + 4 + 2 images of a batch
+tiny = get_preset(TINY, shapings={row: {"micro_batch": 4} for row in TINY.shapings})
+rank = parallel.rank()  # 4 + 4 + 2 images of a batch
 done, save, refine = [], artifacts.Store.save, shape.refine
 
 
@@ -51,7 +52,7 @@ with parallel.group():
     for stage in sys.argv[2:]:
         done.clear()
         stages.run(Session(tiny, progress=False, device=parallel.device("cpu")), stage)
-        Path(sys.argv[1], f"{stage}-{rank}-of-{parallel.world()}").write_text(str(len(done)))
+        Path(sys.argv[1], f"{stage.replace(' ', '_')}-{rank}-of-{parallel.world()}").write_text(str(len(done)))
 '''
 
 pytestmark = pytest.mark.slow
@@ -68,11 +69,11 @@ def torchrun(folder, n, *stages, **env):
 
 
 def computed(folder, stage, n):
-    return [int((folder / f"{stage}-{r}-of-{n}").read_text()) for r in range(n)]
+    return [int((folder / f"{stage.replace(' ', '_')}-{r}-of-{n}").read_text()) for r in range(n)]
 
 
 def forget(folder, stages):
-    for artifact in (a for stage in stages for a in STAGES[stage][2]):
+    for artifact in (a for stage in stages for a in PLAN[stage].writes):
         for path in (folder / "artifacts" / "tiny").glob(f"{artifact}.*s*"):
             path.unlink()
 
@@ -81,14 +82,14 @@ def forget(folder, stages):
 def alone(tmp_path_factory):
     """The whole chain by one process under torchrun."""
     folder = tmp_path_factory.mktemp("alone")
-    run = torchrun(folder, 1, *STAGES)
+    run = torchrun(folder, 1, *PLAN)
     assert run.returncode == 0, run.stderr[:4000]
     return folder
 
 
 def results(folder, stages):
     place = folder / "artifacts" / "tiny"
-    return {a: content(next(place.glob(f"{a}.*s*"))) for stage in stages for a in STAGES[stage][2]}
+    return {a: content(next(place.glob(f"{a}.*s*"))) for stage in stages for a in PLAN[stage].writes}
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -108,44 +109,44 @@ def test_any_number_of_processes_gives_the_same_bytes(alone, tmp_path, n):
 
 def test_a_killed_process_loses_its_unsaved_piece_only(alone, tmp_path):
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
-    forget(tmp_path, ["encode_best"])
-    place, total = tmp_path / "artifacts" / "tiny", computed(alone, "encode_best", 1)[0]
-    assert torchrun(tmp_path, 2, "encode_best", KILL="1:1").returncode != 0
+    forget(tmp_path, ["encode best"])
+    place, total = tmp_path / "artifacts" / "tiny", computed(alone, "encode best", 1)[0]
+    assert torchrun(tmp_path, 2, "encode best", KILL="1:1").returncode != 0
     left = sorted(p.name for p in (place / "encode_best.parts").glob("*.safetensors"))
     assert "00001.safetensors" in left and "00003.safetensors" not in left and not list(place.glob("encodings_best.*"))
-    run = torchrun(tmp_path, 3, "encode_best")
+    run = torchrun(tmp_path, 3, "encode best")
     assert run.returncode == 0, run.stderr[:4000]
-    assert sum(computed(tmp_path, "encode_best", 3)) == total - len(left)  # the missing ones only
-    old, new = results(alone, ["encode_best"]), results(tmp_path, ["encode_best"])
+    assert sum(computed(tmp_path, "encode best", 3)) == total - len(left)  # the missing ones only
+    old, new = results(alone, ["encode best"]), results(tmp_path, ["encode best"])
     assert all(same(old[a], new[a]) for a in old)
 
 
 def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone, tmp_path):
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
-    forget(tmp_path, ["shape_inpainting"])
-    partial = tmp_path / "artifacts" / "tiny" / "shape_inpainting.partial.safetensors"
-    assert torchrun(tmp_path, 2, "shape_inpainting", CTRL_C="0:5").returncode != 0  # rank 0 has slices 0, 2 of 3: in its third iteration
+    forget(tmp_path, ["shape report"])
+    partial = tmp_path / "artifacts" / "tiny" / "shape_report.partial.safetensors"
+    assert torchrun(tmp_path, 2, "shape report", CTRL_C="0:5").returncode != 0  # rank 0 has slices 0, 2 of 3: in its third iteration
     with safe_open(partial, "pt") as file:
         assert json.loads(file.metadata()["cgi"])["step"] == 3
-    run = torchrun(tmp_path, 3, "shape_inpainting", CTRL_C="1:2")  # a signal for another process only stops nothing
+    run = torchrun(tmp_path, 3, "shape report", CTRL_C="1:2")  # a signal for another process only stops nothing
     assert run.returncode == 0, run.stderr[:4000]
-    old, new = results(alone, ["shape_inpainting"]), results(tmp_path, ["shape_inpainting"])
+    old, new = results(alone, ["shape report"]), results(tmp_path, ["shape report"])
     assert all(same(old[a], new[a]) for a in old) and not partial.exists()
-    assert sum(computed(tmp_path, "shape_inpainting", 3)) == computed(alone, "shape_inpainting", 1)[0] - 9
+    assert sum(computed(tmp_path, "shape report", 3)) == computed(alone, "shape report", 1)[0] - 9
 
 
-@pytest.mark.parametrize("stage", ["encode", "shape_inpainting"])
+@pytest.mark.parametrize("stage", ["encode report", "shape report"])
 def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path, stage):
     for folder in (tmp_path, tmp_path / "elsewhere"):
         shutil.copytree(alone / "artifacts", folder / "artifacts")
         forget(folder, [stage])
     run = torchrun(tmp_path, 2, stage, OWN_DISK="1")
     assert run.returncode != 0 and "is not the same folder for all processes: put the project" in run.stderr
-    assert not list(tmp_path.rglob(f"{stage}.parts/*")) and not list(tmp_path.rglob(f"{stage}.partial*"))
+    assert not list(tmp_path.rglob("*.parts/*")) and not list(tmp_path.rglob("*.partial*"))
 
 
 def test_an_error_of_every_process_ends_all_with_its_sentence(alone, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "cgi_helpers", "encode",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "cgi_helpers", "encode", "report",
                "--preset", "smoke", "--device", "cpu"]
     run = subprocess.run(command, env={**os.environ, "CGI_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
                          timeout=300)

@@ -60,8 +60,9 @@ def log(clone):
 
 
 @pytest.fixture
-def module(clone):
-    """run.py of the copy, imported."""
+def module(clone, monkeypatch):
+    """run.py of the copy, imported; it may put its own folder first on sys.path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
     spec = importlib.util.spec_from_file_location("run_copy", clone / "run.py")
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -131,6 +132,7 @@ def test_a_full_disk_is_told_even_if_the_installer_does_not(module, monkeypatch)
     ("WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
      "ERROR: No matching distribution found for torch", "cannot be reached"),
     ("error: no solution\nhint: the network was disabled", "cannot be reached"),
+    ("error: unexpected argument '--torch-backend' found", "This uv is too old"),
     ("error: failed to create directory `x`: Read-only file system (os error 30)", "cannot be written"),
     ("Resolved 3 packages\nerror: torch has no wheel for this platform\nhint: another", "torch has no wheel"),
 ])
@@ -159,15 +161,37 @@ def test_missing_venv_or_ensurepip_is_one_sentence(module, capsys, monkeypatch, 
 def test_without_uv_the_module_venv_and_pip_are_used(module, monkeypatch):
     commands = []
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
 
     def step(command):
         commands.append([str(c) for c in command])
         module.VENV.mkdir(exist_ok=True)
     monkeypatch.setattr(module, "install_step", step)
     module.ensure_venv()
-    base, python = module.base_python(), str(module.venv_python())
-    assert commands == [[base, "-m", "venv", str(module.VENV)],
-                        [python, "-m", "pip", "install", "-c", str(module.LOCK), "-e", ".[lab,test]"]]
+    base, python, what = module.base_python(), str(module.venv_python()), ["-c", str(module.LOCK), "-e", ".[lab,test]"]
+    assert commands == [[base, "-m", "venv", str(module.VENV)], [python, "-m", "pip", "install", *what]]
+    # a chosen build of torch: by a uv that pip installs
+    monkeypatch.setenv("UV_TORCH_BACKEND", "auto")
+    module.STAMP.unlink()
+    commands.clear()
+    module.ensure_venv()
+    uv = str(module.venv_python().with_name("uv"))
+    assert commands == [[base, "-m", "venv", str(module.VENV)], [python, "-m", "pip", "install", "uv"],
+                        [uv, "pip", "install", "--python", python, "--torch-backend", "auto", *what]]
+
+
+@posix
+@pytest.mark.parametrize("options, more, chosen", [([], {}, None), (["--cpu"], {}, "cpu"), ([], {"UV_TORCH_BACKEND": "auto"}, "auto"),
+                                                   (["--cpu"], {"UV_TORCH_BACKEND": "cu128"}, "cpu")])
+def test_the_small_installation_is_offered_before_the_large_one(clone, monkeypatch, options, more, chosen):
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
+    (clone / "tools" / "uv").write_text((clone / "tools" / "uv").read_text().replace("args[:2]", "args"))
+    result = run(clone, *options, "bench", **more)
+    assert result.returncode == 0 and result.stdout.splitlines()[-1] == "benched"
+    asked = (clone / "log").read_text()
+    assert (f"--torch-backend {chosen} " in asked) if chosen else "--torch-backend" not in asked
+    said = "--cpu before the command" in result.stdout and "GB to download" in result.stdout
+    assert said == (chosen is None and sys.platform == "linux")
 
 
 @posix
@@ -216,15 +240,36 @@ def calls(module, monkeypatch):
 
 
 @pytest.mark.parametrize("codes, result", [([0, 0], 0), ([1, 0], 1), ([0, 1], 1)])
-def test_test_runs_pytest_and_then_all_notebooks_in_order_elsewhere(module, calls, codes, result):
-    calls.codes = list(codes)
+def test_test_runs_all_notebooks_in_order_beside_pytest_and_elsewhere(module, monkeypatch, capsys, codes, result):
+    begun, ended = [], []
+
+    def start(*command, out=None, **env):
+        begun.append(([str(c) for c in command], env, out))
+        if out:
+            out.write("all cells passed")
+        return len(begun) - 1
+
+    def finish(child):
+        ended.append(child)
+        return codes[1 - child]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "ensure_venv", lambda: "python")
+    monkeypatch.setattr(module, "cores", lambda: 3)
+    monkeypatch.setattr(module, "start", start)
+    monkeypatch.setattr(module, "finish", finish)
     assert module.main(["test", "-k", "masks"]) == result
-    (package, env), (cells, env_cells) = calls
-    assert package == ["python", "-m", "pytest", "-k", "masks"]
+    (cells, env_cells, out), (package, env, terminal) = begun
+    assert package == ["python", "-m", "pytest", "-n", "3", "--dist", "loadscope", "-k", "masks"]
     assert {"--nbval-lax", "--nbval-current-env"} <= set(cells) and any("cell-timeout" in c for c in cells)
     assert [Path(c).name for c in cells if c.endswith(".ipynb")] == ["01_a.ipynb", "02_b.ipynb"]
     assert env["CGI_PRESET"] == env_cells["CGI_PRESET"] == "smoke" and env["CGI_ROOT"] != env_cells["CGI_ROOT"]
+    assert env["OMP_NUM_THREADS"] == env_cells["OMP_NUM_THREADS"] == "1" and (env["CGI_SYNC"], env_cells["CGI_SYNC"]) == ("0", "1")
     assert not Path(env["CGI_ROOT"]).is_relative_to(module.ROOT) and not Path(env["CGI_ROOT"]).exists()
+    assert ended == [1, 0] and out and terminal is None and "all cells passed" in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    begun.clear()
+    module.main(["test"])
+    assert all(env["OMP_NUM_THREADS"] == "4" for _, env, _ in begun)
 
 
 def test_figures_hands_everything_to_doit(module, calls, monkeypatch):
@@ -278,14 +323,19 @@ def test_ctrl_c_waits_until_the_job_has_saved(clone):
 
 
 @posix
-@pytest.mark.parametrize("installed, expected", [(True, ["run.py test"]), (False, [
-    "update", "install -y --no-install-recommends dataset-fashion-mnist chromium", "run.py test"])])
-def test_ci_installs_what_is_missing_and_runs_the_tests(tmp_path, installed, expected):
-    note = f"echo \"$@\" >> {tmp_path}/log"
-    status = f"echo '{'install ok installed' if installed else 'unknown ok not-installed'}'"
-    for name, body in {"dpkg-query": status, "apt-get": note, "python3": note}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    subprocess.run([ROOT / ".ci" / "run"], check=True, stdin=subprocess.DEVNULL, timeout=600,
-                   env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    assert (tmp_path / "log").read_text().splitlines() == expected
+@pytest.mark.parametrize("installed, expected", [(True, []), (False, ["update", "install -y --no-install-recommends chromium"])])
+def test_ci_installs_a_browser_at_most_and_runs_the_tests(tmp_path, installed, expected):
+    ci = tmp_path / "with a space" / ".ci"
+    ci.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", ci / "run")
+    note = f"echo \"$@\" >> '{tmp_path}/log'"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    commands = {"apt-get": note, "python3": note, "chromium" if installed else "other": ""}
+    for path, body in {**{tools / name: body for name, body in commands.items()}, ci / "lowest": "echo lowest >> " + f"'{tmp_path}/log'"}.items():
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+    for name in ("bash", "sh", "dirname", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    subprocess.run([ci / "run"], check=True, stdin=subprocess.DEVNULL, timeout=600, env={**os.environ, "PATH": str(tools)})
+    assert (tmp_path / "log").read_text().splitlines() == [*expected, "run.py test", "lowest"]

@@ -46,21 +46,41 @@ def test_auto_prefers_cuda(monkeypatch):
 
 
 def test_bfloat16_on_gpus_from_ampere_on(monkeypatch):
+    monkeypatch.delenv("CGI_FLOAT32", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5), "cuda:2": (9, 0)}.__getitem__)
     assert [runtime.fast_dtype(f"cuda:{i}") for i in range(3)] == [torch.bfloat16, None, torch.bfloat16]
     monkeypatch.setenv("CGI_FLOAT32", "1")
     assert runtime.fast_dtype("cuda:0") is None
 
 
-def test_bfloat16_only_where_the_hardware_has_it(monkeypatch):
-    for bf16, amx, expected in ((False, False, None), (True, False, torch.bfloat16), (False, True, torch.bfloat16)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda v=bf16: v, raising=False)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda v=amx: v, raising=False)
-        assert runtime.fast_dtype("cpu") is expected
-        net = runtime.accelerate(nn.Conv2d(2, 3, 3), "cpu")
-        assert net.amp is expected and net.weight.is_contiguous(memory_format=torch.channels_last)
-        assert runtime.accelerate(nn.Conv2d(2, 3, 3), "cpu", amp=False).amp is None
-        assert isinstance(runtime.autocast(net, net.weight), contextlib.nullcontext if expected is None else torch.autocast)
+@pytest.mark.parametrize("found, expected", [(set(), None), ({"avx512_f"}, None), ({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16)])
+def test_bfloat16_only_where_the_hardware_has_it(monkeypatch, found, expected):
+    monkeypatch.delenv("CGI_FLOAT32", raising=False)
+    monkeypatch.setattr(runtime, "cpu_features", lambda: found)
+    assert runtime.fast_dtype("cpu") is expected
+    net = runtime.accelerate(nn.Conv2d(2, 3, 3), "cpu")
+    assert net.amp is expected and net.weight.is_contiguous(memory_format=torch.channels_last)
+    assert runtime.accelerate(nn.Conv2d(2, 3, 3), "cpu", amp=False).amp is None
+    assert isinstance(runtime.autocast(net, net.weight), contextlib.nullcontext if expected is None else torch.autocast)
+
+
+def test_features_are_asked_of_torch_then_of_linux(monkeypatch, tmp_path):
+    told = {"avx2": True, "avx512_bf16": False, "num_sockets": 1, "cpu_name": "x"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert runtime.cpu_features() == {"avx2"}
+    monkeypatch.delattr(torch.cpu, "get_capabilities")   # as in versions that lack it
+    cpuinfo = tmp_path / "cpuinfo"
+    assert runtime.cpu_features(cpuinfo) == set()
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: odd\n")
+    assert {"fpu", "avx2", "amx_bf16"} <= runtime.cpu_features(cpuinfo) and "odd" not in runtime.cpu_features(cpuinfo)
+
+
+@pytest.mark.skipif(not (hasattr(torch.cpu, "get_capabilities") and runtime.CPUINFO.exists()), reason="needs both sources")
+def test_torch_and_linux_name_the_same_units(monkeypatch):
+    units = {"avx2", "avx512_bf16", "amx_bf16"}
+    by_torch = runtime.cpu_features() & units
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert runtime.cpu_features() & units == by_torch
 
 
 # --- random streams
@@ -120,7 +140,7 @@ def test_last_exhausts_a_loop(capsys):
 
 
 def test_versions_name_what_results_depend_on():
-    assert runtime.versions()["torch"] == torch.__version__ and {"python", "torchvision"} <= set(runtime.versions())
+    assert runtime.versions()["torch"] == torch.__version__ and set(runtime.versions()) == {"python", "torch", "machine"}
 
 
 # --- Ctrl-C

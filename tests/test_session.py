@@ -12,18 +12,20 @@ from safetensors.torch import load_file
 from cgi_helpers.method import shape, train
 from cgi_helpers.pipeline import evaluation, session as session_module, stages
 from cgi_helpers.pipeline.artifacts import ArtifactError
-from cgi_helpers.pipeline.presets import PRESETS, Preset
+from cgi_helpers.pipeline.plan import KINDS, plan
+from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.method.runtime import draw_z
 from cgi_helpers.method.search import whitening
-from cgi_helpers.pipeline.session import STAGES, WRITER, Checkpoint, Session, start
-from cgi_helpers.pipeline.stages import FUNCTIONS
+from cgi_helpers.pipeline.session import Checkpoint, Session, start
 
-TINY = dataclasses.replace(
-    PRESETS["smoke"], name="tiny", size=16, z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, iterations=7,
-    batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, report_iterations=3, best_iterations=2,
-    pool_report_iterations=1, search_batch=16, pool=40, pool_report=40, shape_batch=10, shape_stages=(0, 0.5, 2),
-    layer=1, refine_steps=2, validation_images=20, test_images=30, resamples=4)
-FIELDS = [f.name for f in dataclasses.fields(Preset)]
+TINY = get_preset(
+    "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2),
+    training=dict(iterations=7, batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7),
+    searches={"report": dict(iterations=3, pool_iterations=1, batch=16, pool=40), "best": dict(iterations=2, batch=16, pool=40)},
+    shapings={row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")},
+    study=dict(validation_images=20, test_images=30, resamples=4))
+PLAN = plan(TINY)
+WRITER = {artifact: name for name, stage in PLAN.items() for artifact in stage.writes}
 
 
 def opened(preset=TINY, **options):
@@ -32,12 +34,65 @@ def opened(preset=TINY, **options):
 
 def upstream(stage):
     """All stages that `stage` depends on, itself included."""
-    return {stage}.union(*(upstream(WRITER[i]) for i in STAGES[stage][1]))
+    return {stage}.union(*(upstream(WRITER[i]) for i in PLAN[stage].reads))
+
+
+def leaves(value, path=()):
+    """The paths of all settings nested in a preset: ("training", "lr"), ..."""
+    if isinstance(value, dict) and path != ("limit",) or dataclasses.is_dataclass(value):
+        items = value.items() if isinstance(value, dict) else ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return [leaf for key, inner in items for leaf in leaves(inner, (*path, key))]
+    return [path]
+
+
+def with_other(path):
+    """TINY with another value at a path."""
+    value = TINY
+    for key in path:
+        value = value[key] if isinstance(value, dict) else getattr(value, key)
+    change = other(value)
+    for key in reversed(path):
+        change = {key: change}
+    return get_preset(TINY, **change)
+
+
+def other(value):
+    """A different value of the same kind."""
+    if value is None:
+        return 3
+    return {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v * 2 + 0.5, str: lambda v: {"report": "best", "best": "report",
+            "encoder": "noise", "noise": "encoder"}.get(v, v + "x"), tuple: lambda v: (*v, 9), dict: lambda v: {**v, "train": 7}}[type(value)](value)
 
 
 def depends_on(stage):
-    """All preset fields that may change the results of `stage`."""
-    return set().union(*(STAGES[s][0] for s in upstream(stage)))
+    """The paths of all settings that may change the results of `stage`."""
+    def settings(preset):
+        return {name: (s.settings, s.reads) for name, s in plan(preset).items()}
+    found = set()
+    for path in leaves(TINY):
+        if path[:2] != ("study", "families") or path[-1] == "search":
+            now = settings(with_other(path))
+            if any(now.get(s) != settings(TINY)[s] for s in upstream(stage)):
+                found.add(path)
+    return found
+
+
+def spied(value, seen, path=()):
+    """A copy of a preset that adds the path of every setting that is read to the set `seen()`."""
+    if isinstance(value, dict) and path != ("limit",):
+        return {key: spied(inner, seen, (*path, key)) for key, inner in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    names = [f.name for f in dataclasses.fields(value)]
+
+    class Spy(type(value)):
+        def __getattribute__(self, name):
+            inner = super().__getattribute__(name)
+            if name in names and not dataclasses.is_dataclass(inner) and (not isinstance(inner, dict) or name == "limit"):
+                seen().add((*path, name))
+            return inner
+
+    return Spy(**{name: spied(getattr(value, name), seen, (*path, name)) for name in names})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,14 +106,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory, one_thread):
-    """(root with the results of every stage, preset fields that each stage read, artifacts that each loaded)."""
+    """(root with the results of every stage, settings that each stage read, artifacts that each loaded)."""
     root, fields, loads, current = tmp_path_factory.mktemp("chain"), {}, {}, []
-
-    class Spy(Preset):
-        def __getattribute__(self, name):
-            if current and name in FIELDS:
-                fields[current[0]].add(name)
-            return super().__getattribute__(name)
 
     class Watched(Session):
         def load(self, artifact):
@@ -83,12 +132,13 @@ def chain(tmp_path_factory, one_thread):
         patch.setenv("CGI_ROOT", str(root))
         patch.setattr(stages, "done", lambda session, stage, fresh: session.store.check_writable())  # loads all declared inputs
         patch.setattr(evaluation, "done", lambda session, stage, fresh: session.store.check_writable())
-        for stage, function in FUNCTIONS.items():
+        for stage in PLAN:
             fields[stage], loads[stage] = set(), set()
-            session = Watched(Spy(**dataclasses.asdict(TINY)), progress=False)
+            session = Watched(spied(TINY, lambda: fields[current[0]] if current else set()), progress=False)
+            assert session.plan == PLAN
             current.append(stage)
             try:
-                function(session)
+                stages.run(session, stage)
             finally:
                 current.clear()
     return root, fields, loads
@@ -103,7 +153,7 @@ def place(chain, tmp_path, monkeypatch):
 
 
 def paths(place, stage):
-    return [next(place.glob(f"{a}.*s*")) for a in STAGES[stage][2]]
+    return [next(place.glob(f"{a}.*s*")) for a in PLAN[stage].writes]
 
 
 def content(path):
@@ -122,60 +172,58 @@ def same(a, b):
 
 # --- what a stage depends on
 
-def test_every_stage_has_its_function_and_one_writer():
-    assert list(FUNCTIONS) == list(STAGES)
-    written = [a for _, _, artifacts in STAGES.values() for a in artifacts]
-    assert len(written) == len(set(written)) == len(WRITER)
-    order = list(STAGES)
-    for stage, (_, inputs, _) in STAGES.items():
-        assert all(order.index(WRITER[i]) < order.index(stage) for i in inputs)  # in the table, inputs come first
+def test_every_kind_of_stage_has_its_function():
+    assert set(stages.FUNCTIONS) == set(KINDS) == {stage.kind for stage in PLAN.values()}
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", list(PLAN))
 def test_a_stage_reads_only_what_its_fingerprint_knows(chain, stage):
     _, fields, loads = chain
-    assert fields[stage] - {"name", "search_batch"} <= depends_on(stage)  # search_batch: memory, not results
-    assert loads[stage] <= set(STAGES[stage][1])
-    assert len(fields[stage]) > 4 and bool(loads[stage]) == bool(STAGES[stage][1])  # the watch works
+    memory = {("searches", row, "batch") for row in TINY.searches}  # not results
+    rest = fields[stage] - memory - {("name",)}
+    assert {path for path in rest if path[:2] != ("study", "families")} <= depends_on(stage)
+    assert loads[stage] <= set(PLAN[stage].reads)
+    assert len(fields[stage]) > 4 and bool(loads[stage]) == bool(PLAN[stage].reads)  # the watch works
 
 
 def test_the_chain_is_up_to_date(place):
-    assert [s for s in STAGES if not opened().up_to_date(s)] == []
+    assert [s for s in PLAN if not opened().up_to_date(s)] == []
     assert sorted(p.stem for p in place.iterdir()) == sorted(WRITER)  # and left no checkpoint
 
 
-def other(value):
-    """A different value of the same kind."""
-    return {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v * 2 + 0.5, str: lambda v: v + "x",
-            tuple: lambda v: (*v, 9)}[type(value)](value)
+GAN = set(PLAN) - {"classifier"}
+JUDGED = {"tune", "evaluate"}
+STALE = {"training.lr": GAN, "networks.z_dim": GAN, "size": set(PLAN), "networks.classifier_width": {"classifier"} | JUDGED,
+         "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
+         "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED, "searches.best.batch": set(),
+         "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
+         "shapings.sampling.lr": {"shape sampling"}, "shapings.report.lr": {"shape report"} | JUDGED, "study.resamples": {"evaluate"},
+         "study.micro_batch": JUDGED, "mask": GAN - {"train", "encoder"}, "lam": GAN - {"train", "encoder"}}
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
-def test_a_changed_field_makes_the_stage_stale_and_others_do_not(place, stage):
-    for field in FIELDS:
-        if field != "name":
-            changed = opened(dataclasses.replace(TINY, **{field: other(getattr(TINY, field))}))
-            assert changed.up_to_date(stage) == (field not in depends_on(stage)), field
+@pytest.mark.parametrize("field", STALE)
+def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(place, field):
+    changed = opened(with_other(tuple(field.split("."))))
+    assert {stage for stage in PLAN if not changed.up_to_date(stage)} == STALE[field]
 
 
 @pytest.mark.parametrize("artifact", list(WRITER))
 def test_loading_with_other_settings_names_the_command(place, artifact):
     stage = WRITER[artifact]
-    field = STAGES[stage][0][-1]
-    session = opened(dataclasses.replace(TINY, **{field: other(getattr(TINY, field))}))
+    session = opened(get_preset(TINY, channels=3))
     with pytest.raises(ArtifactError, match="made with other settings, seed or inputs than preset 'tiny' has now") as error:
         session.load(artifact)
-    first = next(s for s in STAGES if s in upstream(stage) and field in STAGES[s][0])
+    first = next(s for s in PLAN if s in upstream(stage))
     assert f"`python -m cgi_helpers {first} --preset tiny --fresh`" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_another_seed_has_its_own_folder_and_never_takes_these(place):
     session = opened(seed=1)
-    assert [session.fingerprint(s) == opened().fingerprint(s) for s in STAGES] == [False] * len(STAGES)
+    assert [session.fingerprint(s) == opened().fingerprint(s) for s in PLAN] == [False] * len(PLAN)
     with pytest.raises(ArtifactError, match="does not exist yet: rebuild it with `python -m cgi_helpers train --preset tiny --seed 1`"):
         session.load("generator")
     shutil.copytree(place, place.with_name("tiny-seed1"))
-    assert not any(session.up_to_date(s) for s in STAGES)
+    assert not any(session.up_to_date(s) for s in PLAN)
     with pytest.raises(ArtifactError, match="other settings, seed.*--fresh --seed 1`"):
         session.load("generator")
 
@@ -189,18 +237,18 @@ def test_other_content_of_an_input_makes_all_that_depends_on_it_stale(place, art
     else:
         next(iter(tree.values())).view(-1)[0] += 1
     session.store.save(artifact, tree, WRITER[artifact], meta["fingerprint"])  # as if made again, with the same settings
-    depending = {s for s in STAGES if any(artifact in STAGES[u][1] for u in upstream(s))}
-    assert depending and {s for s in STAGES if not session.up_to_date(s)} == depending
-    direct = next(s for s in STAGES if artifact in STAGES[s][1])
+    depending = {s for s in PLAN if any(artifact in PLAN[u].reads for u in upstream(s))}
+    assert depending and {s for s in PLAN if not session.up_to_date(s)} == depending
+    direct = next(s for s in PLAN if artifact in PLAN[s].reads)
     with pytest.raises(ArtifactError, match=f"`python -m cgi_helpers {direct} --preset tiny --fresh`"):
-        session.load(STAGES[direct][2][0])
+        session.load(PLAN[direct].writes[0])
 
 
 def test_a_missing_input_is_named_before_long_work(place):
     (place / "generator.safetensors").unlink()
-    for stage in ("encoder", "encode", "shape_inpainting", "tune", "evaluate"):
+    for stage in ("encoder", "encode report", "shape report", "tune", "evaluate"):
         with pytest.raises(ArtifactError, match="'generator' of preset 'tiny' does not exist yet: .*cgi_helpers train --preset tiny`"):
-            FUNCTIONS[stage](opened())
+            stages.run(opened(), stage)
         assert not opened().up_to_date(stage)
 
 
@@ -225,7 +273,7 @@ def test_a_session_sees_what_was_made_again(place, monkeypatch):
 def test_the_whitening_is_measured_once_per_generator(place):
     session = opened()
     first = session.whitening
-    expected = whitening(session.net("generator"), session.mask, window=TINY.window, prior=TINY.prior, key=(0,))
+    expected = whitening(session.net("generator"), session.mask, window=TINY.window, prior=TINY.networks.prior, key=(0,))
     assert session.whitening is first and torch.equal(first, expected)
     tree, meta = session.store.load("generator", "train")
     tree["project.weight"][0] *= 3
@@ -248,16 +296,16 @@ def test_networks_are_loaded_frozen(place):
 
 def test_shaped_discriminators_are_the_snapshots(place):
     session = opened()
-    original, stored = session.net("discriminator").state_dict(), load_file(place / "shaped_inpainting.safetensors")
-    assert all(torch.equal(v, original[k]) for k, v in session.shaped("inpainting", 0).state_dict().items())
+    original, stored = session.net("discriminator").state_dict(), load_file(place / "shaped_report.safetensors")
+    assert all(torch.equal(v, original[k]) for k, v in session.shaped("report", 0).state_dict().items())
     seen = []
     for epochs in (0.5, 2):
-        D = session.shaped("inpainting", epochs).state_dict()
+        D = session.shaped("report", epochs).state_dict()
         assert all(torch.equal(v.half() if v.is_floating_point() else v, stored[f"snapshots/{epochs}/{k}"]) for k, v in D.items())
         seen.append(D["head.weight"])
     assert not torch.equal(*seen) and not torch.equal(seen[0].half(), original["head.weight"].half())
     with pytest.raises(ValueError, match="no discriminator after 0.3 epochs of shaping: use one of .0, 0.5, 2."):
-        session.shaped("inpainting", 0.3)
+        session.shaped("report", 0.3)
 
 
 def test_history_has_every_loss_and_the_grids_of_fixed_latents(place):
@@ -267,7 +315,7 @@ def test_history_has_every_loss_and_the_grids_of_fixed_latents(place):
     for key in ("d_loss", "g_loss", "real", "fake"):
         assert history[key].shape == (7,) and (history[key] > 0).all()
     with torch.no_grad():
-        final = session.net("generator")(draw_z(64, 4, TINY.prior, 0, "fixed z"))
+        final = session.net("generator")(draw_z(64, 4, TINY.networks.prior, 0, "fixed z"))
     assert torch.equal(history["grids"][1], ((final + 1) * 127.5).round().byte()) and not torch.equal(*history["grids"])
     assert meta["versions"]["torch"] == torch.__version__ and meta["seed"] == 0 and meta["seconds"] >= 0
 
@@ -284,11 +332,11 @@ def test_encodings_have_a_row_per_image(place):
 
 def test_random_masks_follow_the_seed():
     def drawn(seed):
-        return Session(dataclasses.replace(TINY, mask="scattered"), seed).mask
+        return Session(get_preset(TINY, mask="scattered"), seed).mask
 
     assert torch.equal(drawn(0), drawn(0)) and not torch.equal(drawn(0), drawn(1)) and drawn(0).shape == (1, 1, 16, 16)
     with pytest.raises(ValueError, match="Unknown mask 'hexagon'"):
-        Session(dataclasses.replace(TINY, mask="hexagon")).mask
+        Session(get_preset(TINY, mask="hexagon")).mask
 
 
 def test_start_refuses_unknown_names(monkeypatch):
@@ -309,14 +357,13 @@ def test_numbers_are_recorded_beside_the_figures(place):
 # stage -> (module, function that every step calls in its middle, at which call Ctrl-C comes, steps done by then)
 MIDDLE = {
     "train": (train, "generator_loss", 4, 4), "classifier": (train, "batch_index", 3, 3), "encoder": (train, "context_loss", 5, 5),
-    "encode": (evaluation, "find_latent", 2, 2), "encode_pool": (evaluation, "find_latent", 1, 1),
-    "encode_best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
-    **{s: (shape, "discriminator_loss", 3, 3) for s in STAGES if s.startswith("shape")},
+    "encode report": (evaluation, "find_latent", 2, 2), "encode best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
+    **{s: (shape, "discriminator_loss", 3, 3) for s in PLAN if s.startswith("shape")},
 }
 
 
 def test_every_stage_with_a_checkpoint_is_interrupted_below():
-    assert set(MIDDLE) == set(STAGES) - {"tune"}
+    assert set(MIDDLE) == set(PLAN) - {"tune"}
 
 
 def forget(place, stage):
@@ -328,11 +375,12 @@ def forget(place, stage):
 
 
 def partial(place, stage):
-    return place / f"{stage}.partial.safetensors"
+    return place / f"{stage.replace(' ', '_')}.partial.safetensors"
 
 
 def saved_steps(place, stage):
     """Steps of an unfinished stage that are on disk: in its checkpoint, or as pieces (0: none)."""
+    stage = stage.replace(" ", "_")
     return (opened().store.metadata(f"{stage}.partial") or {}).get("step", 0) + len(list((place / f"{stage}.parts").glob("*.safetensors")))
 
 
@@ -358,14 +406,14 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
     with monkeypatch.context() as patch:
         calls = press_ctrl_c(patch, module, name, at)
         with pytest.raises(KeyboardInterrupt):
-            FUNCTIONS[stage](opened())
+            stages.run(opened(), stage)
         assert len(calls) == at  # the step was ended, no other one begun
     assert signal.getsignal(signal.SIGINT) is handler
-    assert saved_steps(place, stage) == steps and not any(place.glob(f"{STAGES[stage][2][0]}.s*"))
+    assert saved_steps(place, stage) == steps and not any(place.glob(f"{PLAN[stage].writes[0]}.s*"))
     torch.manual_seed(99)
     with monkeypatch.context() as patch:
         calls = press_ctrl_c(patch, module, name, 0)
-        FUNCTIONS[stage](opened())
+        stages.run(opened(), stage)
         total = {"train": 7, "classifier": 7, "encoder": 7}.get(stage, 8 if stage.startswith("shape") else None)
         assert total is None or len(calls) == total - steps  # the rest only
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
@@ -373,21 +421,21 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
 
 
 def test_pieces_of_another_cut_are_not_merged(place, monkeypatch):
-    """Someone who ran out of memory goes on with a smaller `search_batch`, which is no part of the fingerprint."""
-    forget(place, "encode")
+    """Someone who ran out of memory goes on with a smaller `batch` of the search, which is no part of the fingerprint."""
+    forget(place, "encode report")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        press_ctrl_c(patch, *MIDDLE["encode"][:3])
-        stages.encode(opened())
-    assert saved_steps(place, "encode")
-    session = opened(dataclasses.replace(TINY, search_batch=8))
-    stages.encode(session)
+        press_ctrl_c(patch, *MIDDLE["encode report"][:3])
+        stages.run(opened(), "encode report")
+    assert saved_steps(place, "encode report")
+    session = opened(get_preset(TINY, searches={"report": {"batch": 8}}))
+    stages.run(session, "encode report")
     assert session.encodings("validation", "report").shape == (20, 4) and session.encodings("test", "report").shape == (30, 4)
 
 
 def test_a_prior_that_counts_is_not_left_out_of_the_search_in_silence(place):
-    for stage in ("encode", "encode_pool", "encode_best"):
+    for stage in ("encode report", "encode best"):
         with pytest.raises(ValueError, match="The stages search without D, which needs lam <= 0.0005, but lam is 0.5: lower it"):
-            FUNCTIONS[stage](opened(dataclasses.replace(TINY, lam=0.5)))
+            stages.run(opened(get_preset(TINY, lam=0.5)), stage)
 
 
 @pytest.mark.parametrize("at", [1, 7])
@@ -400,7 +448,7 @@ def test_the_first_and_the_last_step(place, monkeypatch, at):
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, "train"), strict=True))
 
 
-@pytest.mark.parametrize("stage", ["train", "shape_inpainting"])
+@pytest.mark.parametrize("stage", ["train", "shape report"])
 def test_killed_in_the_middle_of_a_step_goes_on_from_the_last_minute(place, monkeypatch, stage):
     """The second Ctrl-C, a crash: nothing half done is saved, and the step is repeated from the last checkpoint."""
     def die():
@@ -411,15 +459,15 @@ def test_killed_in_the_middle_of_a_step_goes_on_from_the_last_minute(place, monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(session_module, "CHECKPOINT_SECONDS", -1)  # after every step
         press_ctrl_c(patch, module, name, at, die)
-        FUNCTIONS[stage](opened())
-    assert opened().store.metadata(f"{stage}.partial")["step"] == steps - 1
-    FUNCTIONS[stage](opened())
+        stages.run(opened(), stage)
+    assert opened().store.metadata(partial(place, stage).stem)["step"] == steps - 1
+    stages.run(opened(), stage)
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
 
 
 def test_twice_updated_generators_resume_too(tmp_path, monkeypatch):
-    """Two G updates, in full precision."""
-    preset = dataclasses.replace(TINY, g_updates=2, amp=False, prior="uniform")
+    """Two G updates, the average of G's weights, in full precision."""
+    preset = get_preset(TINY, training={"g_updates": 2, "average": 0.9}, networks={"amp": False, "prior": "uniform"})
     monkeypatch.setenv("CGI_ROOT", str(tmp_path / "whole"))
     stages.train_gan(opened(preset))
     monkeypatch.setenv("CGI_ROOT", str(tmp_path / "parts"))
@@ -431,7 +479,7 @@ def test_twice_updated_generators_resume_too(tmp_path, monkeypatch):
                 assert at == 100
             except KeyboardInterrupt:
                 assert at < 100
-    for name in STAGES["train"][2]:
+    for name in PLAN["train"].writes:
         assert same(*(load_file(tmp_path / part / "artifacts" / "tiny" / f"{name}.safetensors") for part in ("whole", "parts"))), name
 
 
@@ -444,7 +492,7 @@ def interrupted(monkeypatch, preset=TINY):
 def test_other_settings_do_not_resume(tmp_path, monkeypatch):
     monkeypatch.setenv("CGI_ROOT", str(tmp_path))
     interrupted(monkeypatch)
-    stages.train_gan(opened(dataclasses.replace(TINY, lr=0.01)))
+    stages.train_gan(opened(get_preset(TINY, training={"lr": 0.01})))
     steps = []
     monkeypatch.setattr(train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a))
     interrupted(monkeypatch)

@@ -35,6 +35,7 @@ class Split:
     images: torch.Tensor
     labels: torch.Tensor
     size: int = 64
+    classes: tuple | None = CLASSES
 
     def __len__(self):
         return len(self.images)
@@ -74,23 +75,22 @@ def from_array(image, size=64):
     return check_images(x, size=size)
 
 
-def load(dataset="fashion_mnist", size=64, root=None):
+def load(dataset="fashion_mnist", size=64, root=None, limit=None):
     """Return {"train", "validation", "test"} -> Split.
 
     `fashion_mnist`: 55,000 / 5,000 / 10,000, looked for in `data/FashionMNIST`, `$FASHION_MNIST_DIR`,
     Debian's `dataset-fashion-mnist`, then downloaded by torchvision. `fashion_mnist_sample`: the bundled
     excerpt. Raises FileNotFoundError or ValueError (checksum) with what to do.
     """
-    if dataset == "fashion_mnist_sample":
-        return _load_sample(size)
     if dataset != "fashion_mnist":
         raise ValueError(f"Unknown dataset {dataset!r}: use 'fashion_mnist' or 'fashion_mnist_sample'.")
     raw = _find_raw(Path(root) if root else ROOT / "data")
     train_x, train_y = _read(raw, "train")
     test_x, test_y = _read(raw, "t10k")
-    return {"train": Split(train_x[:TRAIN], train_y[:TRAIN], size),
+    splits = {"train": Split(train_x[:TRAIN], train_y[:TRAIN], size),
             "validation": Split(train_x[TRAIN:], train_y[TRAIN:], size),
             "test": Split(test_x, test_y, size)}
+    return {k: s.first(limit[k]) if limit else s for k, s in splits.items()}
 
 
 def _load_sample(size):

@@ -100,7 +100,7 @@ class Engine:
     def net(self, kind):
         """G, E or a discriminator (`kind` = a number of shaping epochs), loaded once."""
         if kind not in self.nets:
-            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped("independent", kind)
+            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped("per_image", kind)
         return self.nets[kind]
 
     def load(self, epochs):
@@ -121,7 +121,7 @@ class Engine:
     def starts(self, recipe, y, mask, n):
         """(n, z_dim) starts: the encoder's answer first (further ones are noise around it), or draws from N(0, 1)."""
         p, dev = self.session.preset, self.session.device
-        noise = draw_z(n, p.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=dev)
+        noise = draw_z(n, p.networks.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=dev)
         if recipe.search != "warm start":
             return noise
         noise[0] = 0
@@ -132,7 +132,7 @@ class Engine:
         """Keyword arguments of `find_latent`."""
         p = self.session.preset
         how = {"warm start": dict(optimiser="adam", lr=WARM_LR), "random start": dict(optimiser="adam", lr=RANDOM_LR),
-               "report's recipe": dict(optimiser="nesterov", lr=p.report_lr, clip=p.report_clip)}[recipe.search]
+               "report's recipe": dict(optimiser="nesterov", lr=p.searches["report"].lr, clip=p.searches["report"].clip)}[recipe.search]
         return dict(iterations=recipe.iterations, lam=recipe.lam, window=p.window, **how)
 
     def new_run(self, recipe):
@@ -218,7 +218,7 @@ class Engine:
         if run is None:
             return None
         images = {"semantic": run.semantic}
-        for epochs in self.session.preset.shape_stages:
+        for epochs in self.session.preset.shapings["per_image"].epochs:
             other = self.run(replace(recipe, epochs=epochs), cancel, lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"))
             if other is None:
                 return None
@@ -254,7 +254,7 @@ class Engine:
         if run is None:
             return None
         maps = {}
-        for epochs in self.session.preset.shape_stages:
+        for epochs in self.session.preset.shapings["per_image"].epochs:
             if cancel.is_set():
                 return None
             tell(f"Gradient of D after {epochs:g} epochs of shaping")

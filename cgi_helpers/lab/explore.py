@@ -3,12 +3,11 @@
 import html
 import inspect
 import io
-import os
 
 import ipywidgets as widgets
 
 from .logslider import LogSlider
-from .worker import Worker
+from .worker import Worker, synchronous_here
 
 
 def _control(name, choice, default, hint):
@@ -32,7 +31,7 @@ class Explorer(widgets.VBox):
 
     def __init__(self, draw, controls, hints=None, synchronous=None):
         if synchronous is None:
-            synchronous = os.environ.get("CGI_SYNC") == "1"
+            synchronous = synchronous_here()
         self.draw, self.worker = draw, Worker(synchronous)
         defaults = {n: p.default for n, p in inspect.signature(draw).parameters.items()}
         unknown = [n for n in controls if n not in defaults]
@@ -76,6 +75,6 @@ def explore(draw, hints=None, synchronous=None, **controls):
     """Widgets over `draw`: its keyword defaults are the controls' defaults; nothing is drawn until one is moved.
 
     `controls`: name = [choices] or (low, high). `hints`: name -> tooltip. Show `draw()` once as a plain figure first:
-    widgets are invisible in a batch run. `synchronous` (or CGI_SYNC=1): draw inside the callback, without a thread.
+    widgets are invisible in a batch run. `synchronous` (by default as `worker.synchronous_here` says): draw inside the callback, without a thread.
     """
     return Explorer(draw, controls, hints, synchronous)

@@ -36,7 +36,7 @@ def make_knobs(session, recipe):
     p = session.preset
     layers = [(f"{i}: {4 * 2 ** i}x{4 * 2 ** i}" + (" (the image)" if 4 * 2 ** i == p.size else ""), i)
               for i in range(int(math.log2(p.size)) - 1)]
-    stages = [("0 epochs: not shaped" if not e else f"{e:g} epoch{'s' if e > 1 else ''}", e) for e in p.shape_stages]
+    stages = [("0 epochs: not shaped" if not e else f"{e:g} epoch{'s' if e > 1 else ''}", e) for e in p.shapings["per_image"].epochs]
     return {
         "search": choice("search", "Where the latent search starts and how it walks: from the encoder's answer or from noise by Adam, "
                                    "or the report's recipe (noise, Nesterov, |z| at most 1).", list(SEARCHES), recipe.search),

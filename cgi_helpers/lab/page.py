@@ -8,7 +8,6 @@ import base64
 import contextlib
 import hashlib
 import html
-import os
 import random
 import threading
 import time
@@ -29,7 +28,7 @@ from .picker import FilePicker
 from .player import Player
 from .screen import Screen
 from .upload import read_image
-from .worker import Worker
+from .worker import Worker, synchronous_here
 
 INTERVAL = 0.07          # seconds between frames shown: 14 a second
 COMPLETIONS = 8          # of the diversity screen
@@ -50,7 +49,7 @@ font: 600 16px var(--jp-ui-font-family); padding: 6px; border-left: 4px solid #d
 
 
 class LiveLab(widgets.VBox):
-    """The whole page. `synchronous` (or CGI_SYNC=1): compute inside callbacks, without a thread (papermill, nbval, Colab).
+    """The whole page. `synchronous`: compute inside callbacks, without a thread (papermill, nbval, Colab); see `synchronous_here`.
 
     `recipe`: what it starts with, by default `recipe.default_recipe`; `start`: run it at once.
     A session has one page: a newer one closes the older.
@@ -58,7 +57,7 @@ class LiveLab(widgets.VBox):
 
     def __init__(self, session, recipe=None, synchronous=None, start=True):
         if synchronous is None:
-            synchronous = os.environ.get("CGI_SYNC") == "1"
+            synchronous = synchronous_here()
         older = OPEN.pop(id(session), None)
         if older is not None:
             older.close()

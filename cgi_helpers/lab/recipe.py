@@ -51,13 +51,13 @@ class Recipe:
 def default_recipe(session, tuned=True):
     """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation chose
     (`tuned=False`: the last stage, whatever was chosen)."""
-    p = session.preset
-    stage = p.shape_stages[-1]
+    p, shaping = session.preset, session.preset.shapings["per_image"]
+    stage = shaping.epochs[-1]
     if tuned and session.up_to_date("tune"):
         chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
-        stage = next(e for e in p.shape_stages if str(e) == chosen)
+        stage = next(e for e in shaping.epochs if str(e) == chosen)
     return Recipe(image=0, picture="", hole=p.mask, search="warm start", lam=p.lam, iterations=WARM_ITERATIONS, restarts=1,
-                  seed=session.seed % (RANGES["seed"][1] + 1), layer=p.layer, step_size=p.step_size_independent, steps=p.refine_steps, stop="best",
+                  seed=session.seed % (RANGES["seed"][1] + 1), layer=shaping.layer, step_size=shaping.step_size, steps=shaping.steps, stop="best",
                   epochs=stage)
 
 
@@ -114,7 +114,7 @@ def target(recipe, session):
 def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
     p, split = session.preset, session.data["test"]
-    choices = {"search": SEARCHES, "stop": STOPS, "epochs": p.shape_stages, "layer": range(len(bin(p.size)) - 4)}
+    choices = {"search": SEARCHES, "stop": STOPS, "epochs": p.shapings["per_image"].epochs, "layer": range(len(bin(p.size)) - 4)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
             raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} but is {brief(getattr(recipe, name))}.")
@@ -128,8 +128,8 @@ def check(recipe, session):
 
 def facts(recipe, session):
     """What the pixels depend on beside the recipe: networks, seed, device, precision, torch, and the image behind its number."""
-    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in ("generator", "discriminator", "encoder", "shaped_independent")}
-    precision = fast_dtype(session.device) if session.preset.amp else None
+    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in ("generator", "discriminator", "encoder", "shaped_per_image")}
+    precision = fast_dtype(session.device) if session.preset.networks.amp else None
     return {"networks": nets, "preset_seed": session.seed, "device": session.device.type, "precision": str(precision or torch.float32),
             "torch": torch.__version__, "original": hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]}
 
@@ -160,7 +160,7 @@ def parse(content, session):
     hole_mask(recipe, session)
     if frame is not None and not 0 <= frame <= recipe.iterations + recipe.steps + 1:
         raise ValueError(f"The recipe's frame must be between 0 and {recipe.iterations + recipe.steps + 1} but is {brief(frame)}.")
-    stage = next(e for e in session.preset.shape_stages if e == recipe.epochs)   # 2.0 means the stage 2
+    stage = next(e for e in session.preset.shapings["per_image"].epochs if e == recipe.epochs)   # 2.0 means the stage 2
     recipe, here = replace(recipe, epochs=stage), facts(recipe, session)
     other = [text for name, text in FACTS.items() if content.get(name) != here[name]]
     return recipe, frame, f"It was saved with {' and '.join(other)}, so its pixels may differ." if other else ""

@@ -1,7 +1,14 @@
 """One background thread that always works on the newest request."""
 
+import os
+import sys
 import threading
 import traceback
+
+
+def synchronous_here():
+    """Whether to compute inside callbacks: as CGI_SYNC says (1 or 0), else in Colab, which does not show updates from threads."""
+    return os.environ["CGI_SYNC"] == "1" if "CGI_SYNC" in os.environ else "google.colab" in sys.modules
 
 
 class Worker:

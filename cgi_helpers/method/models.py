@@ -273,11 +273,11 @@ class Encoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Image -> 10 class logits; `features` gives the 128 numbers in which distances are measured."""
+    """Image -> class logits; `features` gives the numbers (4 x width unless said) in which distances are measured."""
 
-    def __init__(self, width=32, channels=1, size=64, classes=10, features=128):
+    def __init__(self, width=32, channels=1, size=64, classes=10, features=None):
         super().__init__()
-        self.amp = None
+        self.amp, features = None, features or 4 * width
         widths = [width, 2 * width, 4 * width]
         layers, i = [nn.AvgPool2d(2)] if size >= 64 else [], channels
         for o in widths:
@@ -288,7 +288,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, classes)
 
     def features(self, x):
-        """(N, 128) non-negative float32 features before the last linear layer."""
+        """(N, features) non-negative float32 numbers before the last linear layer."""
         with autocast(self, x):
             h = self.body(x)
         return h if h.dtype == torch.float64 else h.float()

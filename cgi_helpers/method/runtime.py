@@ -7,8 +7,11 @@ import platform
 import signal
 import threading
 import time
+from pathlib import Path
 
 import torch
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def pick_device(name="auto"):
@@ -36,8 +39,15 @@ def fast_dtype(device):
         return None
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return torch.bfloat16 if any(getattr(torch.cpu, p, bool)() for p in probes) else None
+    return torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & cpu_features() else None
+
+
+def cpu_features(cpuinfo=CPUINFO):
+    """Names of what this CPU can do, as torch tells them; older versions of torch do not, then as Linux tells them, else none."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return {name for name, there in torch.cpu.get_capabilities().items() if there is True}
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return {name for line in lines if line.startswith("flags") for name in line.split()}
 
 
 def accelerate(net, device, amp=True):
@@ -150,6 +160,4 @@ def last(loop, progress=None, total=None):
 
 def versions():
     """Name -> version of what results depend on."""
-    import torchvision
-    return {"python": platform.python_version(), "torch": torch.__version__,
-            "torchvision": torchvision.__version__, "machine": platform.machine()}
+    return {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}

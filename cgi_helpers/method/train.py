@@ -35,12 +35,20 @@ def batch_index(step, n, batch_size, *keys):
     return order[i * batch_size:(i + 1) * batch_size]
 
 
+def follow(average, net, decay):
+    """Move weights and statistics of `average` the share 1 - decay of the way to those of `net`, in place."""
+    with torch.no_grad():
+        for mean, now in zip(average.state_dict().values(), net.state_dict().values()):
+            mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
+
+
 def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, beta1=0.5, prior="normal",
-              seed=0, start=0, optimisers=None, device="cpu"):
+              average=None, decay=0.999, seed=0, start=0, optimisers=None, device="cpu"):
     """Train G and D in place; yields (step, state) after every iteration, step from start + 1 to iterations.
 
     images: a `data.Split`. Per iteration one D step on discriminator_loss, then `g_updates` G steps on
-    -log D; the D step and the first G step share one generated batch. state: {"d_loss", "g_loss",
+    -log D; the D step and the first G step share one generated batch. `average`: a copy of G that follows as the moving average of
+    its weights with this `decay` (Karras et al. 2018), faster in the first iterations. state: {"d_loss", "g_loss",
     "real", "fake" (mean D(x)), "optimisers"}.
     """
     opt_g, opt_d = optimisers or (adam(G, lr, beta1), adam(D, lr, beta1))
@@ -63,6 +71,8 @@ def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, 
             g_loss.backward()
             opt_g.step()
         D.requires_grad_(True)
+        if average is not None:
+            follow(average, G, min(decay, (step + 2) / (step + 11)))
         yield step + 1, {"d_loss": d_loss.detach(), "g_loss": g_loss.detach(),
                          "real": real_logits.detach().sigmoid().mean(), "fake": fake_logits.detach().sigmoid().mean(),
                          "optimisers": (opt_g, opt_d)}

@@ -1,227 +1,169 @@
-"""Complete images by every method, score them per image, choose on validation images, report on test images."""
+"""The evaluation: every row of the preset's study completes the same images; choices on validation images, scores on test images."""
 
 import math
 import time
 
 import torch
 
-from . import parallel
-from ..study import metrics
-from ..method.masks import composite
 from ..method.refine import Overlay, refine_all
 from ..method.runtime import clock, draw_z, last
 from ..method.search import find_latent
+from ..study import metrics
+from ..study.evaluation import PER_IMAGE, classify, score, semantic, summarise
+from . import parallel
 from .session import done, save
 
-# family of rows -> (start of the refinement, discriminator mode, artifact of its shaped discriminators)
-FAMILIES = {
-    "collaborative": ("report", "batch", "inpainting"),
-    "collaborative_best": ("best", "batch", "inpainting_best"),
-    "collaborative_independent": ("report", "independent", "independent"),
-    "collaborative_independent_best": ("best", "independent", "independent"),
-}
-PER_IMAGE = ("psnr", "ssim", "psnr_hole", "ssim_hole", "label_agreement")
-METRICS = PER_IMAGE + ("frechet_distance", "inception_score")
-SMALLER_IS_BETTER = ("frechet_distance",)
-DISTANCE_RESAMPLES = 100  # of the bootstrap for distances and scores: each costs an eigendecomposition
+STARTS = ("report", "best")  # the searches that rows of the evaluation start from
 
 
-def report_search(session, G, y, rows, iterations=None):
-    """Encodings of images y by the report's recipe: Nesterov from a random start; row i starts from its own stream."""
-    p = session.preset
-    starts = torch.stack([draw_z(1, p.z_dim, "normal", session.seed, "search z", i)[0] for i in rows]).to(y)
-    return last(find_latent(G, None, y, session.mask, z=starts, iterations=p.report_iterations if iterations is None else iterations,
-                            lr=p.report_lr, window=p.window, clip=p.report_clip))["z"]
+def find(session, row, G, E, y, index, iterations=None):
+    """z-hat (N, z_dim) of images y by this row of the preset's searches; noise of image i comes from its own stream `index[i]`."""
+    p, s = session.preset, session.preset.searches[row]
+    if s.start == "encoder":
+        with torch.no_grad():
+            z = E(y, session.mask)
+    else:
+        z = torch.stack([draw_z(1, p.networks.z_dim, "normal", session.seed, "search z", i)[0] for i in index]).to(y)
+    loop = find_latent(G, None, y, session.mask, z=z, iterations=s.iterations if iterations is None else iterations, lr=s.lr,
+                       optimiser=s.optimiser, window=p.window, clip=s.clip, whiten=session.whitening if s.whiten else None)
+    return last(loop)["z"]
 
 
-def best_search(session, G, E, y, iterations=None):
-    """Encodings of images y by our best search: the encoder's answer, then whitened Adam."""
-    p = session.preset
-    with torch.no_grad():
-        z = E(y, session.mask)
-    return last(find_latent(G, None, y, session.mask, z=z, iterations=p.best_iterations if iterations is None else iterations,
-                            optimiser="adam", lr=p.best_lr, window=p.window, whiten=session.whitening))["z"]
-
-
-def collaborate(session, G, D, z, y, mode, steps=None):
-    """Composites (N, C, H, W) after collaborative inpainting of y from latents z with the preset's knobs."""
-    p = session.preset
-    images, _ = refine_all(G, D, z, layer=p.layer, steps=p.refine_steps if steps is None else steps, mode=mode,
-                           step_size=p.step_size if mode == "batch" else p.step_size_independent, batch_size=p.micro_batch,
-                           compose=Overlay(y, session.mask), key=(session.seed, "refine"))
+def collaborate(session, G, row, epochs, z, y):
+    """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this row of the shapings refines."""
+    s = session.preset.shapings[row]
+    images, _ = refine_all(G, session.shaped(row, epochs), z, layer=s.layer, steps=s.steps, mode=s.mode, step_size=s.step_size,
+                           batch_size=session.preset.study.micro_batch, compose=Overlay(y, session.mask), key=(session.seed, "refine"))
     return images
 
 
-def semantic(session, G, z, y, batch=500):
-    """Composites of semantic inpainting: the hole from G(z), the rest from y."""
-    with torch.no_grad():
-        x = torch.cat([G(z[i:i + batch]) for i in range(0, len(z), batch)])
-    return composite(y, x, session.mask)
-
-
-def classify(C, images, device="cpu", batch=500):
-    """(features (N, 128), accuracy) of a classifier on a `data.Split`."""
-    C.eval()
-    with torch.no_grad():
-        f = torch.cat([C.features(images.batch(slice(i, i + batch), device)) for i in range(0, len(images), batch)])
-        right = (C.head(f).argmax(1).cpu() == images.labels).double().mean()
-    return f.cpu(), float(right)
-
-
-def score(x, y, mask, C, labels, batch=500):
-    """Everything measured on one method's composites: {metric: (N,)} plus "features" (N, 128), "probabilities" (N, 10)."""
-    out = []
-    with torch.no_grad():
-        for i in range(0, len(x), batch):
-            a, b = x[i:i + batch], y[i:i + batch]
-            f = C.features(a)
-            p = C.head(f).softmax(1)
-            hit = p.argmax(1).cpu() == labels[i:i + batch]
-            out.append({"psnr": metrics.psnr(a, b), "ssim": metrics.ssim(a, b), "psnr_hole": metrics.psnr(a, b, 1 - mask),
-                        "ssim_hole": metrics.ssim(a, b, 1 - mask), "label_agreement": hit.double(),
-                        "features": f, "probabilities": p})
-    return {k: torch.cat([o[k] for o in out]).cpu() for k in out[0]}
-
-
-def tune(session, fresh=False):
-    """Stage `tune`: choose each family's shaping stage on validation images; writes `selection.json`.
+def tune(session, stage, fresh=False):
+    """Stage `tune`: choose each family's epochs of shaping on validation images; writes `selection.json`.
 
     Rule: among the stages whose mean PSNR gain over semantic inpainting from the same start is not negative, the
     smallest Frechet distance to the other validation images; if there is none, the largest PSNR gain. Also measures
     how many search iterations cost as much as one refinement (the row `semantic_equal_time`).
     """
-    if done(session, "tune", fresh):
+    if done(session, stage, fresh):
         return
     began, p = time.time(), session.preset
     G, C = session.net("generator"), session.net("classifier")
-    images, n = session.data["validation"], min(p.validation_images, len(session.data["validation"]))
+    images, n = session.data["validation"], min(p.study.validation_images, len(session.data["validation"]))
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    z = {how: session.encodings("validation", how) for how in ("report", "best")}
-    base = {how: score(semantic(session, G, z[how], y), y, session.mask, C, labels) for how in z}
+    z = {how: session.encodings("validation", how) for how in STARTS}
+    base = {how: score(semantic(G, z[how], y, session.mask), y, session.mask, C, labels) for how in z}
     table, chosen = {}, {}
-    for family, (how, mode, kind) in FAMILIES.items():
-        rows = {}
-        for stage in p.shape_stages:
-            s = score(collaborate(session, G, session.shaped(kind, stage), z[how], y, mode), y, session.mask, C, labels)
-            rows[str(stage)] = {"psnr_gain": float((s["psnr"] - base[how]["psnr"]).mean()),
-                                "ssim_gain": float((s["ssim"] - base[how]["ssim"]).mean()),
-                                "frechet_distance": metrics.frechet_distance(metrics.moments(s["features"]), reference)}
+    for name, family in p.study.families.items():
+        rows, before = {}, base[family.search]
+        for epochs in p.shapings[family.shaping].epochs:
+            x = collaborate(session, G, family.shaping, epochs, z[family.search], y)
+            s = score(x, y, session.mask, C, labels)
+            rows[str(epochs)] = {"psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
+                                 "ssim_gain": float((s["ssim"] - before["ssim"]).mean()),
+                                 "frechet_distance": metrics.frechet_distance(metrics.moments(s["features"]), reference)}
             if session.progress:
-                print(f"tune {family}_{stage}: {rows[str(stage)]}", flush=True)
+                print(f"tune {name}_{epochs}: {rows[str(epochs)]}", flush=True)
         harmless = [k for k, r in rows.items() if r["psnr_gain"] >= 0]
-        chosen[family] = (min(harmless, key=lambda k: rows[k]["frechet_distance"]) if harmless
-                          else max(rows, key=lambda k: rows[k]["psnr_gain"]))
-        table[family] = rows
-    save(session, "tune", {"selection": {"stages": chosen, "equal_time_iterations": equal_time_iterations(session, G),
-                                         "validation": table}}, time.time() - began)
+        chosen[name] = (min(harmless, key=lambda k: rows[k]["frechet_distance"]) if harmless
+                        else max(rows, key=lambda k: rows[k]["psnr_gain"]))
+        table[name] = rows
+    save(session, stage, {"selection": {"stages": chosen, "equal_time_iterations": equal_time_iterations(session, G),
+                                        "validation": table}}, time.time() - began)
 
 
 def equal_time_iterations(session, G, repeats=3):
-    """Search iterations that cost as much as one refinement of the same images, measured in turns (median)."""
-    p = session.preset
-    y = session.data["validation"].batch(slice(0, p.micro_batch), session.device)
-    z = draw_z(len(y), p.z_dim, p.prior, "equal time", device=session.device)
-    D, ratios = session.net("discriminator"), []
+    """Best-search iterations that cost as much as one refinement of the same images, measured in turns (median)."""
+    p, s = session.preset, session.preset.searches["best"]
+    y = session.data["validation"].batch(slice(0, p.study.micro_batch), session.device)
+    z = draw_z(len(y), p.networks.z_dim, p.networks.prior, "equal time", device=session.device)
+    steps, ratios = p.shapings["best"].steps, []
     for _ in range(repeats + 1):
         began = clock(session.device)
-        collaborate(session, G, D, z, y, "batch")
+        collaborate(session, G, "best", 0, z, y)
         middle = clock(session.device)
-        last(find_latent(G, None, y, session.mask, z=z, iterations=p.refine_steps, optimiser="adam", lr=p.best_lr, whiten=session.whitening))
+        last(find_latent(G, None, y, session.mask, z=z, iterations=steps, optimiser=s.optimiser, lr=s.lr,
+                         whiten=session.whitening if s.whiten else None))
         ratios.append((middle - began) / (clock(session.device) - middle))
-    return max(1, round(p.refine_steps * sorted(ratios[1:])[repeats // 2]))
+    return max(1, round(steps * sorted(ratios[1:])[repeats // 2]))
 
 
-def rows_of(session):
-    """Row name -> function(G, z, y) that completes the test images; the whole table of the evaluation."""
-    p = session.preset
-    selection = session.load("selection")[0]
-    rows = {"semantic": lambda G, z, y: semantic(session, G, z["report"], y),
-            "semantic_best": lambda G, z, y: semantic(session, G, z["best"], y),
-            "semantic_equal_time": lambda G, z, y: semantic(session, G, longer_search(session, G, y, selection), y)}
-    for family, (how, mode, kind) in FAMILIES.items():
-        for stage in p.shape_stages:
-            rows[f"{family}_{stage}"] = (lambda G, z, y, how=how, mode=mode, kind=kind, stage=stage:
-                                         collaborate(session, G, session.shaped(kind, stage), z[how], y, mode))
-    return rows
+def longer_search(session, G, y):
+    """z-hat of y by our best search with as many more iterations as refinement takes time."""
+    s, E = session.preset.searches["best"], session.net("encoder")
+    more = s.iterations + session.load("selection")[0]["equal_time_iterations"]
+    return torch.cat([find(session, "best", G, E, y[i:i + s.batch], range(i, i + s.batch), more) for i in range(0, len(y), s.batch)])
 
 
-def longer_search(session, G, y, selection):
-    """Best search with as many more iterations as refinement takes time."""
-    p, E = session.preset, session.net("encoder")
-    return torch.cat([best_search(session, G, E, y[i:i + p.search_batch], iterations=p.best_iterations + selection["equal_time_iterations"])
-                      for i in range(0, len(y), p.search_batch)])
+def row_names(preset):
+    """The rows of the evaluation: searches alone, then every family at every epoch of its shaping."""
+    families = [f"{name}_{epochs}" for name, f in preset.study.families.items() for epochs in preset.shapings[f.shaping].epochs]
+    return ["semantic", "semantic_best", "semantic_equal_time", *families]
+
+
+def complete(session, row, G, z, y):
+    """Composites of the images y by a row of the evaluation; z = {search: z-hat of y}."""
+    if row == "semantic":
+        return semantic(G, z["report"], y, session.mask)
+    if row == "semantic_best":
+        return semantic(G, z["best"], y, session.mask)
+    if row == "semantic_equal_time":
+        return semantic(G, longer_search(session, G, y), y, session.mask)
+    name, _, stage = row.rpartition("_")
+    family = session.preset.study.families[name]
+    epochs = next(e for e in session.preset.shapings[family.shaping].epochs if str(e) == stage)
+    return collaborate(session, G, family.shaping, epochs, z[family.search], y)
 
 
 def block(preset):
     """Images of one piece of the evaluation: about 500, whole micro-batches of the refinement and of the search."""
-    whole = math.lcm(preset.micro_batch, preset.search_batch)
+    whole = math.lcm(preset.study.micro_batch, preset.searches["best"].batch)
     return whole * max(1, 512 // whole)
 
 
-def evaluate(session, fresh=False):
-    """Stage `evaluate`: score every row on the test images once; `evaluation` (per image) and `metrics` (means, intervals)."""
-    if done(session, "evaluate", fresh):
+def disagreements(first, second, count=3):
+    """Images where PSNR and label agreement disagree: `count` recognised only in `second` at the lowest PSNR gains, then `count` only in
+    `first` at the highest. first, second: scores per image."""
+    gain, turn = second["psnr"] - first["psnr"], second["label_agreement"] - first["label_agreement"]
+    return torch.cat([(turn.clamp(min=0) * gain).argsort()[:count], (turn.clamp(max=0) * gain).argsort()[:count]])
+
+
+def evaluate(session, stage, fresh=False):
+    """Stage `evaluate`: score every row on the test images once; `evaluation` (per image) and `metrics` (means, intervals).
+
+    Stored images are those that notebook 06 shows (`disagreements`). Distances are taken to the validation images: the reference
+    shares no image with what is judged, whatever the number of test images.
+    """
+    if done(session, stage, fresh):
         return
     p = session.preset
-    n = min(p.test_images, len(session.data["test"]))
+    n = min(p.study.test_images, len(session.data["test"]))
     G, C = session.net("generator"), session.net("classifier")
     images = session.data["test"]
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    z = {how: session.encodings("test", how) for how in ("report", "best")}
-    rows = rows_of(session)
-    work = [(name, slice(i, min(i + size, n))) for name in rows for size in [block(p)] for i in range(0, n, size)]
+    z = {how: session.encodings("test", how) for how in STARTS}
+    rows, size = row_names(p), block(p)
+    work = [(row, slice(i, min(i + size, n))) for row in rows for i in range(0, n, size)]
 
     def compute(item):
-        name, part = item
-        x = rows[name](G, {how: z[how][part] for how in z}, y[part])
+        row, part = item
+        x = complete(session, row, G, {how: z[how][part] for how in z}, y[part])
         return {**score(x, y[part], session.mask, C, labels[part]), "images": ((x + 1) * 127.5).round().byte().cpu()}
 
-    pieces = parallel.Pieces(session, "evaluate", fresh, work)
+    pieces = parallel.Pieces(session, stage, fresh, work)
     found = pieces.run(compute)
     if not found:
         return
-    trees, facts = found
+    trees, metas = found
     scores = {name: {k: torch.cat([t[k] for (row, _), t in zip(work, trees) if row == name]) for k in trees[0]} for name in rows}
-    seconds, selected = sum(f["seconds"] for f in facts), session.load("selection")[0]["stages"]
-    reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    floor = metrics.frechet_distance(metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference)
-    table = summarise(scores, reference, p.resamples, session.seed, {f: f"{f}_{s}" for f, s in selected.items()})
-    table["floor"] = {"frechet_distance": floor}
-    table["selected_stages"] = selected
-    for row in set(scores) - {"semantic", "semantic_best", "semantic_equal_time", *(f"{f}_{s}" for f, s in selected.items())}:
-        del scores[row]["images"]
-    keep = {row: {k: v for k, v in s.items() if k != "features"} for row, s in scores.items()}
-    save(session, "evaluate", {"evaluation": keep, "metrics": table}, seconds, images=n)
+    chosen = {name: f"{name}_{epochs}" for name, epochs in session.load("selection")[0]["stages"].items()}
+    reference = metrics.moments(classify(C, session.data["validation"], session.device)[0])
+    table = summarise(scores, reference, p.study.resamples, session.seed, chosen)
+    table["floor"] = {"frechet_distance": metrics.frechet_distance(metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference)}
+    table["selected_stages"] = session.load("selection")[0]["stages"]
+    pair = scores["semantic"], scores[chosen["collaborative"]]
+    index = disagreements(*pair)
+    shown = {"index": index, "semantic": pair[0]["images"][index], "collaborative": pair[1]["images"][index]}
+    kept = {row: {**{k: s[k].float() for k in PER_IMAGE}, "label": s["probabilities"].argmax(1).short()} for row, s in scores.items()}
+    save(session, stage, {"evaluation": {"rows": kept, "shown": shown}, "metrics": table}, sum(m["seconds"] for m in metas), images=n)
     pieces.remove()
-
-
-PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("collaborative_best", "semantic_best"),
-         "paired_gain_equal_time": ("collaborative_best", "semantic_equal_time"),
-         "paired_gain_independent": ("collaborative_independent", "semantic"),
-         "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best")}
-
-
-def summarise(scores, reference, resamples, seed=0, aliases=None):
-    """{"methods": {row: {metric: V}}, each pair of PAIRS: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
-
-    `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.
-    """
-    counts = metrics.bootstrap_counts(len(next(iter(scores.values()))["psnr"]), resamples, seed)
-    estimate, draws = {}, {}
-    for row, s in scores.items():
-        estimate[row] = {m: float(s[m].double().mean()) for m in PER_IMAGE}
-        draws[row] = {m: counts @ s[m].double() / counts.shape[1] for m in PER_IMAGE}
-        estimate[row]["frechet_distance"] = metrics.frechet_distance(metrics.moments(s["features"]), reference)
-        estimate[row]["inception_score"] = metrics.inception_score(s["probabilities"])
-        few = counts[:DISTANCE_RESAMPLES]
-        draws[row]["frechet_distance"] = torch.tensor([metrics.frechet_distance(metrics.moments(s["features"], c), reference) for c in few])
-        draws[row]["inception_score"] = torch.tensor([metrics.inception_score(s["probabilities"], c) for c in few])
-    for name, row in (aliases or {}).items():
-        estimate[name], draws[name] = estimate[row], draws[row]
-    result = {"methods": {row: {m: metrics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}}
-    for name, (a, b) in PAIRS.items():
-        sign = {m: -1 if m in SMALLER_IS_BETTER else 1 for m in METRICS}
-        result[name] = {m: metrics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
-                        for m in METRICS}
-    return result

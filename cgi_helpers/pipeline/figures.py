@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from .artifacts import ROOT, atomic_write, fingerprint, write_json
-from .session import STAGES
+from .plan import plan
+from .presets import get_preset
 
 NOTEBOOKS = ROOT / "notebooks"
 CLOCK_SLACK = 2.0  # seconds: the coarsest clock of the file systems in use
@@ -36,13 +37,14 @@ def read(path):
         raise ValueError(f"{path} is not a notebook ({error}).") from error
 
 
-def described(path):
-    """(stages, figures) that the notebook names in its metadata; an unknown stage raises ValueError."""
+def described(path, preset=None):
+    """(stages, figures) that the notebook names in its metadata; a stage that the preset (None: laptop) lacks raises ValueError."""
     about = read(path).get("metadata", {}).get("cgi", {})
     stages, figures = about.get("stages", []), about.get("figures", [])
+    known = plan(preset or get_preset("laptop"))
     for stage in stages:
-        if stage not in STAGES:
-            raise ValueError(f"{path} names the unknown stage {stage!r}: known are {', '.join(STAGES)}.")
+        if stage not in known:
+            raise ValueError(f"{path} names the unknown stage {stage!r}: known are {', '.join(known)}.")
     return stages, figures
 
 
@@ -56,13 +58,13 @@ def source_digest(folder=ROOT / "cgi_helpers"):
 
 def stage_state(stage, session):
     """What a stage depends on, and the content of what it wrote (None: not computed yet)."""
-    written = {a: (session.store.metadata(a) or {}).get("digest") for a in STAGES[stage][2]}
+    written = {a: (session.store.metadata(a) or {}).get("digest") for a in session.plan[stage].writes}
     return [session.fingerprint(stage), written]
 
 
 def notebook_fingerprint(path, session):
     """What a run depends on: code cells (sources, not outputs), figure names, package, preset, seed and its stages."""
-    stages, figures = described(path)
+    stages, figures = described(path, session.preset)
     code = ["".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "code"]
     return fingerprint(code=code, figures=figures, package=source_digest(), preset=session.preset.name,
                        seed=session.seed, stages={s: stage_state(s, session) for s in stages})

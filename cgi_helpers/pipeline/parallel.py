@@ -101,7 +101,7 @@ def agree(net):
 
 
 class Pieces:
-    """Pieces of a stage, one per item, saved one by one in `<stage>.parts`: piece i by process i % world. Their fingerprint is the
+    """Pieces of a stage, one per item, saved one by one in `<stage>.parts/`: piece i by process i % world. Their fingerprint is the
     stage's and the items', so that pieces of another cut are not taken for these.
 
     What was saved survives a killed process and is found by the next run, with any number of processes.
@@ -110,14 +110,15 @@ class Pieces:
     def __init__(self, session, stage, fresh, items):
         self.session, self.stage, self.items = session, stage, items
         self.print_ = fingerprint(stage=session.fingerprint(stage), items=[str(item) for item in items])
-        self.folder = session.store.own / f"{stage}.parts"
+        self.name = f"{stage.replace(' ', '_')}.parts"
+        self.folder = session.store.own / self.name
         check_shared(session.store.own)
         if fresh and rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
         barrier()
 
     def _name(self, i):
-        return f"{self.stage}.parts/{i:05d}"
+        return f"{self.name}/{i:05d}"
 
     def _found(self, i):
         return (self.session.store.metadata(self._name(i)) or {}).get("fingerprint") == self.print_

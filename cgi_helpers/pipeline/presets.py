@@ -1,104 +1,158 @@
-"""One table of settings. `smoke` proves that everything runs, `laptop` is the default, `paper` the report's sizes."""
+"""Settings. `smoke` proves that everything runs, `laptop` is the default, `paper` the report's sizes.
+
+Rows that a reader adds or changes (a search, a shaping, a row of the evaluation) are entries of a preset's tables; what the
+pipeline computes follows from them (`plan`). Defaults are the report's or its author's values. Standard library only: run.py reads
+this before anything is installed.
+"""
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 
 @dataclass(frozen=True)
-class Preset:
-    """All knobs of a run. Defaults are the report's or its author's values; the presets below override them."""
-    name: str
-    # data
-    dataset: str = "fashion_mnist"          # see data.load
-    channels: int = 1                       # image planes
-    size: int = 64                          # pixels per side (report IV.A)
-    # networks
+class Networks:
+    """What the networks look like, and in which precision they compute."""
     z_dim: int = 100                        # latent dimensions (DCGAN)
     prior: str = "uniform"                  # of z: U[-1, 1] (author) or normal N(0, 1)
     g_width: int = 128                      # channels of G's last hidden block (author)
     d_width: int = 64                       # channels of D's first block (author)
     classifier_width: int = 32              # channels of the classifier's first block
+    encoder_width: int = 32                 # channels of the encoder's first block
     amp: bool = True                        # bfloat16 where the hardware has it
-    # training
+
+
+@dataclass(frozen=True)
+class Training:
+    """Iterations and learning rates of the trained networks."""
     iterations: int = 24_000                # D updates (report IV.A)
     batch_size: int = 64                    # images (report IV.A)
     g_updates: int = 2                      # G updates per D update (author)
     lr: float = 2e-4                        # Adam (report IV.A)
     beta1: float = 0.5                      # Adam (DCGAN)
+    average: float | None = None            # decay of the moving average of G's weights, which then is the generator
     sample_epochs: tuple = (1, 5, 15, 25)   # figures 7-10
     classifier_iterations: int = 4_000      # batches of 128
-    encoder_width: int = 32                 # channels of the encoder's first block
     encoder_iterations: int = 20_000        # batches of 64, half of them G's samples
-    # hole and search
+
+
+@dataclass(frozen=True)
+class Search:
+    """How z-hat of an image is found: the report's recipe by default."""
+    start: str = "noise"                    # noise: N(0, 1), a stream per image (author), or encoder: its answer
+    optimiser: str = "nesterov"             # author
+    iterations: int = 1_000                 # report IV.A
+    lr: float = 0.01                        # author
+    clip: float | None = 1.0                # bound on |z| after each iteration (author)
+    whiten: bool = False                    # in the coordinates of `search.whitening`
+    pool: int = 55_000                      # first training images that are encoded, to shape on
+    pool_iterations: int | None = None      # of them; None: as for the others
+    batch: int = 256                        # images per micro-batch (memory, not results)
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """How a discriminator is fine-tuned on refined samples, and with it the refinement that it then guides."""
+    search: str = "report"                  # row of the searches whose training encodings are refined
+    overlay: bool = True                    # D sees the inpainted image (report V); False: the whole output (report III)
+    mode: str = "batch"                     # D's BatchNorm, see Discriminator.forward; batch: the report
+    layer: int = 2                          # 16x16 activations (report IV.B)
+    steps: int = 50                         # report IV.B
+    step_size: float = 0.1                  # report IV.B; slim networks need their own (validation)
+    epochs: tuple = (0, 0.1, 0.5, 1, 1.5, 2)    # snapshots (report, figures 4 and 6); an epoch is one pass over the pool
+    batch: int = 60                         # images (author)
+    micro_batch: int | None = None          # images of a batch that are refined together; None: all (report)
+    lr: float = 2e-4                        # Adam (author)
+    r1: float = 0.0                         # weight of the gradient penalty on real images (report: none)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rows of the evaluation, one per epoch of a shaping: where the refinement starts and which discriminators guide it."""
+    search: str                             # row of the searches
+    shaping: str                            # row of the shapings
+
+
+@dataclass(frozen=True)
+class Study:
+    """How much is measured, what is compared, and what the notebooks assert."""
+    validation_images: int = 1_000          # first validation images, for every choice
+    test_images: int = 2_000                # first test images (author's table)
+    micro_batch: int = 64                   # images normalised together in `batch` mode (the author's at test time: 4)
+    resamples: int = 2_000                  # paired bootstrap
+    checked_images: int = 64                # first test images that notebook 06 computes again
+    families: dict = field(default_factory=lambda: {
+        "collaborative": Family("report", "report"), "collaborative_best": Family("best", "best"),
+        "collaborative_independent": Family("report", "per_image"),
+        "collaborative_independent_best": Family("best", "per_image")})
+    accuracy_min: float = 0.92              # of the classifier on test images (0: finiteness and invariants only)
+    psnr_min: float = 23.7                  # dB, row `semantic` (author: 23.713)
+    ssim_min: float = 0.81                  # row `semantic` (author: 0.813)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All settings of a run."""
+    name: str
+    dataset: str = "fashion_mnist"          # a row of data.DATASETS
+    limit: dict | None = None               # {split: number of its first images}; None: all
+    channels: int = 1                       # image planes
+    size: int = 64                          # pixels per side (report IV.A)
     mask: str = "center"                    # see masks.MASKS; 25 % in the centre (report II)
     window: int = 7                         # pixels, of the weight map W (Yeh et al.)
     lam: float = 1e-4                       # lambda of the prior loss (report IV.A)
-    report_iterations: int = 1_000          # latent search (report IV.A), Nesterov
-    report_lr: float = 0.01                 # its learning rate (author)
-    report_clip: float = 1.0                # bound on |z| after each of its iterations (author)
-    best_iterations: int = 50               # our best search: whitened Adam from the encoder's answer
-    best_lr: float = 0.005                  # its learning rate (validation)
-    pool_report: int = 55_000               # first training images encoded by the report's recipe, to shape on
-    pool_report_iterations: int = 1_000     # of that recipe
-    search_batch: int = 256                 # images per search micro-batch (memory, not results)
-    # refinement
-    layer: int = 2                          # 16x16 activations (report IV.B)
-    refine_steps: int = 50                  # report IV.B
-    step_size: float = 0.1                  # report IV.B; slim networks need their own (validation)
-    step_size_independent: float = 0.02     # the same for the per-image D
-    micro_batch: int = 64                   # images normalised together in `batch` mode
-    # shaping
-    pool: int = 55_000                      # first training images; one epoch = one pass over them
-    shape_stages: tuple = (0, 0.1, 0.5, 1, 1.5, 2)   # epochs (report, figures 4 and 6)
-    shape_batch: int = 60                   # images (author)
-    shape_micro_batch: int | None = None    # images of a batch that are refined together; None: all (report)
-    shape_lr: float = 2e-4                  # Adam (author)
-    shape_lr_independent: float = 2e-4      # Adam, per-image D
-    shape_r1: float = 0.0                   # weight of the gradient penalty on real images (report: none)
-    shape_r1_independent: float = 0.0       # the same, per-image D
-    # evaluation
-    validation_images: int = 1_000          # first validation images, for every choice
-    test_images: int = 2_000                # first test images (author's table)
-    resamples: int = 2_000                  # paired bootstrap
-    # what notebooks assert (0: finiteness and invariants only)
-    accuracy_min: float = 0.92              # classifier on test images
-    psnr_min: float = 23.7                  # dB, `semantic` (author: 23.713)
-    ssim_min: float = 0.81                  # `semantic` (author: 0.813)
+    networks: Networks = Networks()
+    training: Training = Training()
+    searches: dict = field(default_factory=lambda: {
+        "report": Search(), "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True)})
+    shapings: dict = field(default_factory=lambda: {
+        "sampling": Shaping(overlay=False), "report": Shaping(), "best": Shaping("best"),
+        "per_image": Shaping("best", mode="independent", step_size=0.02)})
+    study: Study = Study()
 
 
-PRESETS = {p.name: p for p in (
-    Preset(
-        name="smoke", dataset="fashion_mnist_sample", prior="normal", g_width=8, d_width=8, classifier_width=8,
-        iterations=256, batch_size=100, g_updates=1, classifier_iterations=60,
-        encoder_width=8, encoder_iterations=60, report_iterations=40, best_iterations=10,
-        pool_report=240, pool_report_iterations=10, refine_steps=4, shape_micro_batch=20, pool=240,
-        validation_images=64, test_images=128, resamples=100, accuracy_min=0.0, psnr_min=0.0, ssim_min=0.0),
-    Preset(
-        name="laptop", prior="normal", g_width=32, d_width=32, classifier_width=32, iterations=21_500, g_updates=1,
-        classifier_iterations=2_400, encoder_iterations=5_000, refine_steps=20, step_size=0.008, step_size_independent=0.006,
-        pool_report=5_000, pool_report_iterations=250, validation_images=500,
-        psnr_min=23.4, ssim_min=0.80),  # the slim networks measured 23.64 dB and 0.805: below the author's, see README
-    Preset(name="paper"),
-)}
+def changed(value, changes, name="preset"):
+    """`value` (a dataclass or a table of rows) with the nested `changes` (a dict) made; unknown fields raise ValueError."""
+    if not isinstance(changes, dict) or not (is_dataclass(value) or isinstance(value, dict)):
+        return changes
+    known = value if isinstance(value, dict) else {f.name: getattr(value, f.name) for f in fields(value)}
+    for key in changes:
+        if key not in known and not is_dataclass(changes[key]):
+            raise ValueError(f"Unknown {name} field {key!r}: known fields are {', '.join(known)}.")
+    made = {key: changed(known.get(key), change, key) for key, change in changes.items()}
+    return {**value, **made} if isinstance(value, dict) else replace(value, **made)
 
 
-def get_preset(name=None, **overrides):
-    """Preset `name` (None: `$CGI_PRESET`, else laptop) with fields replaced; unknown names raise ValueError."""
-    if isinstance(name, Preset):
-        preset = name
-    else:
+def _every(preset, **fields_of_shapings):
+    """The preset with these fields in every row of its shapings."""
+    return changed(preset, {"shapings": {row: fields_of_shapings for row in preset.shapings}})
+
+
+_laptop = changed(_every(Preset("laptop"), steps=20, step_size=0.008), {
+    "networks": {"prior": "normal", "g_width": 32, "d_width": 32},
+    "training": {"iterations": 21_500, "g_updates": 1, "classifier_iterations": 2_400, "encoder_iterations": 5_000},
+    "searches": {"report": {"pool": 5_000, "pool_iterations": 250}},
+    "shapings": {"per_image": {"step_size": 0.006}},
+    "study": {"validation_images": 500, "psnr_min": 23.4, "ssim_min": 0.80}})  # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
+
+_smoke = changed(_every(Preset("smoke"), steps=4, micro_batch=20), {
+    "limit": {"train": 1_000, "validation": 200, "test": 400},
+    "networks": {"prior": "normal", "g_width": 8, "d_width": 8, "classifier_width": 8, "encoder_width": 8},
+    "training": {"iterations": 256, "batch_size": 100, "g_updates": 1, "classifier_iterations": 60, "encoder_iterations": 60},
+    "searches": {"report": {"iterations": 40, "pool": 240, "pool_iterations": 10}, "best": {"iterations": 10, "pool": 240}},
+    "study": {"validation_images": 64, "test_images": 128, "resamples": 100, "accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}})
+
+PRESETS = {p.name: p for p in (_smoke, _laptop, Preset("paper"))}
+
+
+def get_preset(name=None, /, **changes):
+    """Preset `name` (None: `$CGI_PRESET`, else laptop), or one given as such, with fields replaced.
+
+    Nested fields and rows by dicts: `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new
+    row is a whole dataclass. ValueError for unknown names and fields.
+    """
+    if not isinstance(name, Preset):
         name = name or os.environ.get("CGI_PRESET") or "laptop"
         if name not in PRESETS:
             raise ValueError(f"Unknown preset {name!r}: use one of {', '.join(PRESETS)}.")
-        preset = PRESETS[name]
-    known = [f.name for f in fields(Preset)]
-    for field in overrides:
-        if field not in known:
-            raise ValueError(f"Unknown preset field {field!r}: known fields are {', '.join(known)}.")
-    return replace(preset, **overrides)
-
-
-def subset(preset, names):
-    """The named fields as a dict (what a stage's fingerprint is made of); a field that is None asks for nothing and is left out."""
-    values = asdict(preset)
-    return {n: values[n] for n in names if values[n] is not None}
+        name = PRESETS[name]
+    return changed(name, changes)

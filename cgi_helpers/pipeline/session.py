@@ -11,45 +11,12 @@ from .artifacts import Store, atomic_write, fingerprint, write_json
 from ..method.masks import named_mask
 from ..method.models import Classifier, Discriminator, Encoder, Generator
 from .parallel import rank
-from .presets import get_preset, subset
+from .plan import plan
+from .presets import get_preset
 from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 from ..method.search import whitening
 
 CHECKPOINT_SECONDS = 60
-
-IMAGES = ("dataset", "channels", "size", "amp")
-NETWORK = IMAGES + ("z_dim", "g_width", "d_width", "prior")
-SEARCH = ("mask", "window", "lam", "validation_images", "test_images")
-BEST = ("best_iterations", "best_lr")
-REFINE = ("layer", "refine_steps", "shape_stages", "shape_batch")
-SHAPE = REFINE + ("shape_micro_batch", "step_size", "shape_lr", "shape_r1")
-SHAPE_INDEPENDENT = REFINE + ("shape_micro_batch", "step_size_independent", "shape_lr_independent", "shape_r1_independent")
-EVALUATE = REFINE + ("mask", "step_size", "step_size_independent", "micro_batch",
-                    "validation_images")
-JUDGED = ("generator", "discriminator", "classifier", "encoder", "encodings", "encodings_best",
-          "shaped_inpainting", "shaped_inpainting_best", "shaped_independent")
-# stage -> (preset fields it depends on, artifacts of other stages that it reads, artifacts it writes)
-STAGES = {
-    "train": (NETWORK + ("iterations", "batch_size", "g_updates", "lr", "beta1", "sample_epochs"),
-              (), ("generator", "discriminator", "history")),
-    "classifier": (IMAGES + ("classifier_width", "classifier_iterations"), (), ("classifier",)),
-    "encoder": (NETWORK + ("encoder_width", "encoder_iterations", "window"), ("generator",), ("encoder",)),
-    "encode": (NETWORK + SEARCH + ("report_iterations", "report_lr", "report_clip"), ("generator",), ("encodings",)),
-    "encode_pool": (NETWORK + ("mask", "window", "lam", "pool_report", "pool_report_iterations", "report_lr", "report_clip"),
-                    ("generator",), ("encodings_pool",)),
-    "encode_best": (NETWORK + SEARCH + BEST + ("encoder_width", "pool"), ("generator", "encoder"),
-                    ("encodings_best",)),
-    "shape_sampling": (NETWORK + SHAPE + ("pool_report",), ("generator", "discriminator", "encodings_pool"), ("shaped_sampling",)),
-    "shape_inpainting": (NETWORK + SHAPE + ("pool_report", "mask"), ("generator", "discriminator", "encodings_pool"),
-                         ("shaped_inpainting",)),
-    "shape_inpainting_best": (NETWORK + SHAPE + ("pool", "mask"), ("generator", "discriminator", "encodings_best"),
-                              ("shaped_inpainting_best",)),
-    "shape_independent": (NETWORK + SHAPE_INDEPENDENT + ("pool", "mask"), ("generator", "discriminator", "encodings_best"),
-                          ("shaped_independent",)),
-    "tune": (NETWORK + EVALUATE + BEST, JUDGED, ("selection",)),
-    "evaluate": (NETWORK + EVALUATE + BEST + ("test_images", "resamples"), JUDGED + ("selection",), ("evaluation", "metrics")),
-}
-WRITER = {artifact: stage for stage, (_, _, written) in STAGES.items() for artifact in written}
 
 
 @dataclass
@@ -67,41 +34,55 @@ class Session:
 
     @cached_property
     def data(self):
-        return data.load(self.preset.dataset, self.preset.size)
+        return data.load(self.preset.dataset, self.preset.size, limit=self.preset.limit)
+
+    @cached_property
+    def plan(self):
+        """{name: plan.Stage} of the preset."""
+        return plan(self.preset)
+
+    @cached_property
+    def writer(self):
+        """{artifact: name of the stage that writes it}."""
+        return {artifact: name for name, stage in self.plan.items() for artifact in stage.writes}
 
     def fingerprint(self, stage):
-        """What the results of `stage` depend on: its preset fields, the seed and the content of its inputs."""
-        names, inputs, _ = STAGES[stage]
-        digests = {i: (self.store.metadata(i) or {}).get("digest") for i in inputs}
-        return fingerprint(stage=stage, seed=self.seed, fields=subset(self.preset, names), inputs=digests)
+        """What the results of `stage` depend on: its settings, the seed and the content of its inputs."""
+        digests = {i: (self.store.metadata(i) or {}).get("digest") for i in self.plan[stage].reads}
+        return fingerprint(stage=stage, seed=self.seed, settings=self.plan[stage].settings, inputs=digests)
 
     def up_to_date(self, stage):
         """True if every artifact of `stage` exists with the present fingerprint."""
-        _, inputs, written = STAGES[stage]
         now = self.fingerprint(stage)
-        return (all((self.store.metadata(a) or {}).get("fingerprint") == now for a in written)
-                and all(self.up_to_date(s) for s in {WRITER[i] for i in inputs}))
+        return (all((self.store.metadata(a) or {}).get("fingerprint") == now for a in self.plan[stage].writes)
+                and all(self.up_to_date(s) for s in {self.writer[i] for i in self.plan[stage].reads}))
 
     def load(self, artifact):
         """(tree, metadata) of an up-to-date artifact, cached; ArtifactError otherwise."""
-        stage = WRITER[artifact]
+        if artifact not in self.writer:
+            raise ValueError(f"Preset {self.preset.name!r} makes no {artifact!r}: it makes {', '.join(self.writer)}.")
+        stage = self.writer[artifact]
         print_ = self.fingerprint(stage)
         if (artifact, print_) not in self.cache:
-            for upstream in STAGES[stage][1]:
+            for upstream in self.plan[stage].reads:
                 self.load(upstream)
             self.cache[artifact, print_] = self.store.load(artifact, stage, print_)
         return self.cache[artifact, print_]
 
     def build(self, kind):
         """A fresh, accelerated network: `generator`, `discriminator`, `classifier` or `encoder`."""
-        p = self.preset
+        p, n = self.preset, self.preset.networks
         shape = dict(channels=p.channels, size=p.size)
         torch.manual_seed(self.seed)
-        net = {"generator": lambda: Generator(p.z_dim, p.g_width, **shape),
-               "discriminator": lambda: Discriminator(p.d_width, **shape),
-               "classifier": lambda: Classifier(p.classifier_width, **shape),
-               "encoder": lambda: Encoder(p.z_dim, p.encoder_width, **shape)}[kind]()
-        return accelerate(net, self.device, p.amp)
+        if kind == "generator":
+            net = Generator(n.z_dim, n.g_width, **shape)
+        elif kind == "discriminator":
+            net = Discriminator(n.d_width, **shape)
+        elif kind == "encoder":
+            net = Encoder(n.z_dim, n.encoder_width, **shape)
+        else:
+            net = Classifier(n.classifier_width, **shape)
+        return accelerate(net, self.device, n.amp)
 
     def net(self, kind):
         """A trained network in eval mode without parameter gradients."""
@@ -109,24 +90,25 @@ class Session:
         net.load_state_dict(self.load(kind)[0])
         return net.eval().requires_grad_(False)
 
-    def shaped(self, kind, epochs):
-        """The discriminator after `epochs` of shaping (0: as trained); `kind`: sampling, inpainting, inpainting_best
-        or independent."""
-        if epochs not in self.preset.shape_stages:
-            raise ValueError(f"There is no discriminator after {epochs} epochs of shaping: use one of {self.preset.shape_stages}.")
+    def shaped(self, row, epochs):
+        """The discriminator after `epochs` of shaping by this row of the preset's shapings (0: as trained)."""
+        if row not in self.preset.shapings:
+            raise ValueError(f"Unknown shaping {row!r}: use one of {', '.join(self.preset.shapings)}.")
+        stages = self.preset.shapings[row].epochs
+        if epochs not in stages:
+            raise ValueError(f"There is no discriminator after {epochs} epochs of shaping: use one of {stages}.")
         D = self.net("discriminator")
         if epochs:
-            tree, _ = self.load(f"shaped_{kind}")
-            key = next(str(e) for e in self.preset.shape_stages if e == epochs)  # 2.0 means the snapshot "2"
+            tree, _ = self.load(f"shaped_{row}")
+            key = next(str(e) for e in stages if e == epochs)  # 2.0 means the snapshot "2"
             D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][key].items()})
         return D
 
-    def encodings(self, split, how):
-        """z-hat (N, z_dim) on the device: split: test, validation or pool (training images); how: report or best."""
-        artifact = "encodings_best" if how == "best" else "encodings_pool" if split == "pool" else "encodings"
-        tree, _ = self.load(artifact)
+    def encodings(self, split, row):
+        """z-hat (N, z_dim) on the device: split: test, validation or pool (training images); row of the preset's searches."""
+        tree, _ = self.load(f"encodings_{row}")
         if split not in tree:
-            raise ValueError(f"There are no {how!r} encodings of {split!r}: use one of {', '.join(tree)}.")
+            raise ValueError(f"There are no {row!r} encodings of {split!r}: use one of {', '.join(tree)}.")
         return tree[split].float().to(self.device)  # those of the pool are stored as float16
 
     @cached_property
@@ -140,7 +122,7 @@ class Session:
         key = "whitening", self.load("generator")[1]["digest"]
         if key not in self.cache:
             p = self.preset
-            self.cache[key] = whitening(self.net("generator"), self.mask, window=p.window, prior=p.prior, key=(self.seed,))
+            self.cache[key] = whitening(self.net("generator"), self.mask, window=p.window, prior=p.networks.prior, key=(self.seed,))
         return self.cache[key]
 
     def figure(self, figure, name):
@@ -153,7 +135,7 @@ class Session:
     def describe(self):
         """One line: preset, seed, device, precision and versions."""
         found = ", ".join(f"{k} {v}" for k, v in versions().items())
-        amp = fast_dtype(self.device) if self.preset.amp else None
+        amp = fast_dtype(self.device) if self.preset.networks.amp else None
         return f"preset {self.preset.name}, seed {self.seed}, {self.device}, {amp or torch.float32}; {found}"
 
     def record(self, name, numbers):
@@ -171,7 +153,7 @@ def done(session, stage, fresh):
     if not fresh and session.up_to_date(stage):
         return True
     session.store.check_writable()
-    for artifact in STAGES[stage][1]:
+    for artifact in session.plan[stage].reads:
         session.load(artifact)
     return False
 
@@ -190,7 +172,7 @@ class Checkpoint:
 
     def __init__(self, session, stage, nets, fresh):
         self.session, self.stage, self.nets = session, stage, nets
-        self.name, self.print_ = f"{stage}.partial", session.fingerprint(stage)
+        self.name, self.print_ = f"{stage.replace(' ', '_')}.partial", session.fingerprint(stage)
         self.step, self.seconds, self.records, self.opt_states = 0, 0.0, {}, []
         meta = session.store.metadata(self.name)
         if not fresh and session.store.find(self.name) and (not meta or meta.get("fingerprint") == self.print_):

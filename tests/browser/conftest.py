@@ -11,13 +11,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import guard
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+         "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
 
 
 @contextlib.contextmanager
@@ -35,6 +36,8 @@ def served(folder, cells):
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # or a question covers the page
+    (folder / "config").mkdir()
+    (folder / "config" / "jupyter_server_config.py").write_text(guard.start_line())   # the server, too, stays on this machine
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "CGI_ROOT": str(folder),
                    "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "CGI_SYNC": "0",
                    "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}

@@ -13,7 +13,7 @@ pytest.importorskip("ipywidgets")
 def networks():
     """{kind: network} as `Engine.nets` holds them: float32, eval, no parameter gradients."""
     session = start("smoke", device="cpu", progress=False)
-    stages = session.preset.shape_stages
+    stages = session.preset.shapings["per_image"].epochs
     nets = {kind: lively(session.build(kind), i) for i, kind in enumerate(("generator", "encoder"))}
     nets.update({e: lively(session.build("discriminator"), 10 + i) for i, e in enumerate(stages)})
     for net in nets.values():

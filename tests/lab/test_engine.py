@@ -118,7 +118,7 @@ def test_memory_is_bounded(engine, recipe):
 
 def test_compare_runs_every_stored_discriminator_on_one_search(engine, recipe, session):
     run, images = engine.compare(recipe, NEVER)
-    assert list(images) == ["semantic", *session.preset.shape_stages]
+    assert list(images) == ["semantic", *session.preset.shapings["per_image"].epochs]
     assert torch.equal(images[recipe.epochs], run.refined) and torch.equal(images["semantic"], run.semantic)
     assert len({tuple(x.flatten().tolist()) for x in images.values()}) == len(images)
     assert engine.compare(recipe, NEVER)[0] is run

@@ -1,6 +1,7 @@
 """The worker thread and the sliders over it; handlers are called directly, no browser."""
 
 import ast
+import sys
 import threading
 from pathlib import Path
 
@@ -194,6 +195,13 @@ def test_synchronous_mode_by_environment(monkeypatch):
     assert not explore(drawing([]), synchronous=False, layer=(0, 4)).worker.synchronous
     monkeypatch.delenv("CGI_SYNC")
     assert not explore(drawing([]), layer=(0, 4)).worker.synchronous
+
+
+def test_synchronous_mode_by_itself_in_colab(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    for value, expected in ((None, True), ("1", True), ("0", False)):
+        monkeypatch.delenv("CGI_SYNC", raising=False) if value is None else monkeypatch.setenv("CGI_SYNC", value)
+        assert explore(drawing([]), layer=(0, 4)).worker.synchronous is expected
 
 
 def test_nothing_outside_the_lab_imports_widgets():

@@ -3,11 +3,9 @@
 import gc
 import io
 import json
-import os
 import threading
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,13 +27,19 @@ LONG = 60  # seconds; reached by failing tests only
 
 @pytest.fixture
 def make(session, equip):
-    """A page on networks that look trained; a short recipe; nothing has run yet."""
+    """A page on networks that look trained; a short recipe; nothing has run yet. Closed after the test."""
+    made = []
+
     def page(synchronous=True, **changes):
         recipe = replace(default_recipe(session), **{"iterations": 10, "steps": 3, "step_size": 0.05, **changes})
         lab = LiveLab(session, recipe=recipe, synchronous=synchronous, start=False)
         equip(lab.engine)
+        made.append(weakref.ref(lab))
         return lab
-    return page
+    yield page
+    for lab in (ref() for ref in made):
+        if lab is not None:
+            lab.close()
 
 
 def shown(page, title):
@@ -495,13 +499,36 @@ def test_of_two_threads_that_ask_at_once_the_newer_values_win(make):
     assert page.worker.wait(LONG) and page.run.recipe.steps == 1 and "Done" in page.status.value
 
 
-def alive():
-    return sum(t.name == "lab-worker" for t in threading.enumerate())
+@pytest.fixture
+def threads(monkeypatch):
+    """`threads()`: the workers' threads that were started in this test and still live."""
+    started = []
+
+    class Noted(threading.Thread):
+        def start(self):
+            started.append(self)
+            super().start()
+    monkeypatch.setattr(threading, "Thread", Noted)
+    return lambda: [t for t in started if t.name == "lab-worker" and t.is_alive()]
 
 
-def resident():
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def watch(page):
+    """`alive()`: (runs, frames) that this page's engine made from now on and that something still holds."""
+    made, stream = {}, page.engine.stream
+
+    def noted(recipe, cancel):
+        for run in stream(recipe, cancel):
+            for thing in (run, run.frames[-1]):
+                made[id(thing)] = weakref.ref(thing)
+            yield run
+    page.engine.stream = noted
+
+    def alive():
+        gc.collect()
+        there = [thing for thing in (ref() for ref in list(made.values())) if thing is not None]
+        runs = sum(type(thing) is Run for thing in there)
+        return runs, len(there) - runs
+    return alive
 
 
 def test_a_knob_moved_during_a_run_wins_and_nothing_old_appears(make):
@@ -518,53 +545,51 @@ def test_a_knob_moved_during_a_run_wins_and_nothing_old_appears(make):
     assert set(seen) == {3} and page.run.recipe == page.recipe() and page.run.refined is not None
 
 
-def test_a_hundred_moves_leave_one_run(make):
-    page, before = make(synchronous=False), alive()
+def test_a_hundred_moves_leave_one_run(make, threads):
+    page = make(synchronous=False)
     reached, go = gate(page)
     page.ask()
     assert reached.wait(LONG)
     for i in range(100):
         page.knobs["steps"].value = i % 7 + 1
-    assert alive() == before + 1 and page.runs_started == 1
+    assert threads() == [page.worker.thread] and page.runs_started == 1
     go.set()
     assert page.worker.wait(LONG)
-    assert page.runs_started == 2 and page.run.recipe.steps == 99 % 7 + 1 and alive() == before + 1
+    assert page.runs_started == 2 and page.run.recipe.steps == 99 % 7 + 1 and len(threads()) <= 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
-def test_rounds_of_a_hundred_moves_with_a_full_cache_need_no_more_memory(make):
-    page, before, memory = make(synchronous=False, iterations=40), alive(), []
-    runs = lambda: sum(type(o) is Run for o in gc.get_objects())  # noqa: E731
-    elsewhere = runs()
-    page.engine.cache.limit = 6
-    for round_ in range(6):
-        for i in range(100):
-            page.knobs["lam"].value = 0.001 * (100 * round_ + i + 1)
-            if i % 10 == 9:   # some runs end, so that the cache fills
-                assert page.worker.wait(LONG)
-        gc.collect()
-        memory.append(resident())
-    assert alive() == before + 1 and len(page.engine.cache) == 6
-    assert runs() - elsewhere <= 6 + 1   # those remembered and the one shown
-    assert memory[-1] - memory[1] < 10e6, memory   # one run is 0.2 MB, and 40 ended in between
+def test_rounds_of_moves_with_a_full_cache_keep_no_more_than_the_cache(make, threads):
+    page, kept = make(synchronous=False), []
+    alive = watch(page)
+    page.engine.cache.limit = 3
+    for i in range(60):
+        page.knobs["lam"].value = 0.001 * (i + 1)
+        if i % 5 == 4:   # some runs end, so that the cache fills
+            assert page.worker.wait(LONG)
+            kept.append(alive())
+    assert len(threads()) <= 1 and len(page.engine.cache) == 3
+    frames = len(page.run.frames)
+    assert all(runs <= 3 + 1 and images <= (3 + 1) * frames for runs, images in kept), kept   # those remembered and the one shown
 
 
-def test_a_new_page_closes_the_older_one_of_its_session(make):
-    count = lambda: len(_instances)  # noqa: E731
-    page, before = make(synchronous=False), alive()
+def test_a_new_page_closes_the_older_one_of_its_session(make, threads):
+    before = set(_instances)
+    page = make(synchronous=False)
     page.ask()
-    assert page.worker.wait(LONG) and alive() == before + 1
-    engine, thread, old, widgets_ = page.engine, page.worker.thread, weakref.ref(page), count()
+    assert page.worker.wait(LONG)
+    engine, thread, old, widgets_ = page.engine, page.worker.thread, weakref.ref(page), set(_instances) - before
+    assert threads() == [thread] and widgets_
     del page
     newer = make(synchronous=False)
     thread.join(LONG)
-    assert alive() == before and not engine.cache and not engine.nets and count() == widgets_
+    assert threads() == [] and not engine.cache and not engine.nets and not widgets_ & set(_instances)
     gc.collect()
     assert old() is None
+    newer_widgets = set(_instances) - before
     newer.close()
     newer.close()   # twice does no harm
     newer.ask()
-    assert alive() == before and count() < widgets_
+    assert threads() == [] and newer_widgets and not newer_widgets & set(_instances)
 
 
 def test_an_error_in_the_thread_is_shown_and_the_next_run_works(make, monkeypatch):

@@ -17,8 +17,8 @@ from cgi_helpers.pipeline.session import start
 def test_defaults_are_the_presets_best_search_and_refinement(session):
     r, p = default_recipe(session), session.preset
     assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", WARM_ITERATIONS, p.lam, p.layer, p.refine_steps)
-    assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.step_size_independent, "best", p.mask, 0, "", 1)
-    assert r.epochs == p.shape_stages[-1]  # nothing was chosen yet
+    assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.shapings["per_image"].step_size, "best", p.mask, 0, "", 1)
+    assert r.epochs == p.shapings["per_image"].epochs[-1]  # nothing was chosen yet
 
 
 def test_the_stage_that_validation_chose_is_the_default(monkeypatch):
@@ -128,4 +128,4 @@ def test_knobs_offer_what_a_recipe_may_ask_for(session, name):
 
 def test_epochs_keep_the_type_of_the_stored_stage(session):
     assert parse(broken(session, epochs=2.0), session)[0].epochs == 2
-    assert recipes.default_recipe(session).epochs in session.preset.shape_stages
+    assert recipes.default_recipe(session).epochs in session.preset.shapings["per_image"].epochs

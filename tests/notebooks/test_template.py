@@ -10,7 +10,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from cgi_helpers.pipeline.figures import notebooks, read
 from cgi_helpers.pipeline.presets import PRESETS
-from cgi_helpers.pipeline.session import STAGES
+from cgi_helpers.pipeline.plan import plan
 
 CELLS, MEDIAN, SHORT, SHARE, LONGEST = (12, 20), 5, 15, 0.9, 25  # code cells; lines per cell, blank ones not counted
 DEFINITIONS, REPEATED = 2, 4  # definitions per notebook; lines from which a cell must not stand in two notebooks
@@ -109,7 +109,7 @@ def stored(notebook):
     for key in ("stages", "figures"):
         if not (isinstance(about.get(key), list) and about[key]):
             yield f"has no list of {key} in its cgi metadata"
-    unknown = set(about.get("stages", [])) - set(STAGES)
+    unknown = set(about.get("stages", [])) - set(plan(PRESETS["laptop"]))
     if unknown:
         yield f"names the unknown stages {', '.join(sorted(unknown))}"
     if notebook["metadata"].get("kernelspec", {}).get("name") != "python3":

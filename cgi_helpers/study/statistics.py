@@ -1,0 +1,95 @@
+"""Intervals and tests: a number leaves this module only together with its 95 % interval.
+
+Every image is scored by every method, so differences are paired: one set of resamples, `bootstrap_counts`, serves all
+methods. Where images are not independent draws (they share a micro-batch, a training seed), whole groups are resampled.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+LEVEL = 0.05  # of every decision
+
+
+def bootstrap_counts(n, resamples, seed=0, clusters=()):
+    """(resamples, n) how often each image is drawn in each resample; the same for all methods, hence paired.
+
+    clusters: none (images are independent), or label tensors (n,), e.g. of micro-batch and of training seed. Each is
+    resampled by itself, and an image counts the product of its labels' draws (pigeonhole bootstrap, Owen 2007). With a
+    handful of groups, such as three seeds, the spread of the draws is too small: a lower bound.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(k):
+        return np.stack([np.bincount(rng.integers(0, k, k), minlength=k) for _ in range(resamples)])
+
+    if not clusters:
+        return torch.from_numpy(draw(n)).double()
+    counts = torch.ones(resamples, n, dtype=torch.float64)
+    for labels in clusters:
+        kinds, index = torch.as_tensor(labels).unique(return_inverse=True)
+        if len(index) != n or len(kinds) < 2:
+            raise ValueError(f"Clusters must be {n} labels of at least two kinds but are {len(index)} labels of "
+                             f"{len(kinds)}: leave them out or correct them.")
+        counts *= torch.from_numpy(draw(len(kinds)))[:, index]
+    return counts[counts.sum(1) > 0]  # two kinds of labels can miss each other
+
+
+def interval(estimate, draws):
+    """{"mean", "ci95"}: 95 % interval estimate +- 1.96 bootstrap standard deviations; ValueError unless all is finite.
+
+    Percentiles would be wrong for distances: a resample repeats images, which shifts every Frechet distance up.
+    """
+    draws = torch.as_tensor(draws).double()
+    if len(draws) < 2 or not math.isfinite(estimate) or not torch.isfinite(draws).all():
+        raise ValueError(f"An estimate of {float(estimate):.4g} with {len(draws)} draws has no finite interval: "
+                         "score images that have finite values, with at least two resamples.")
+    spread = 1.96 * float(draws.std())
+    return {"mean": float(estimate), "ci95": [float(estimate) - spread, float(estimate) + spread]}
+
+
+def mean(values, counts, name="value"):
+    """(mean, draws (R,)) of per-image values (N,), what `interval` takes; ValueError if a value is not finite."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise ValueError(f"{bad} of {len(values)} images have an infinite or undefined {name} (PSNR of equal images is "
+                         "infinite): leave them out of the average and say how many they are.")
+    return float(values.double().mean()), counts @ values.double() / counts.sum(1)
+
+
+def wilcoxon(gains, clusters=None):
+    """Two-sided p of the signed-rank test that gains (N,) are symmetric about 0; of `clusters` the means are tested."""
+    from scipy.stats import wilcoxon as test
+    gains = torch.as_tensor(gains).double()
+    if clusters is not None:
+        index = torch.as_tensor(clusters).unique(return_inverse=True)[1]
+        sums, sizes = (torch.bincount(index, weights) for weights in (gains, torch.ones_like(gains)))
+        gains = sums / sizes
+    return 1.0 if not gains.any() else float(test(gains.numpy(), zero_method="pratt").pvalue)
+
+
+def normal_p(estimate, draws):
+    """Two-sided p of estimate = 0 by the bootstrap's standard deviation: for measures of a set, such as distances."""
+    spread = float(torch.as_tensor(draws).double().std())
+    return float(estimate == 0) if not spread else math.erfc(abs(float(estimate)) / spread / 2 ** 0.5)
+
+
+def holm(p):
+    """{name: adjusted p} of a family of tests (Holm 1979): those below 5 % hold an error in 5 % of families."""
+    adjusted, so_far = {}, 0.0
+    for i, name in enumerate(sorted(p, key=p.get)):
+        so_far = max(so_far, min(1.0, (len(p) - i) * p[name]))
+        adjusted[name] = so_far
+    return {name: adjusted[name] for name in p}
+
+
+def leaders(found):
+    """{method: "best" | "not worse" | "worse"} from {method: (estimate, paired draws)}, larger is better.
+
+    not worse: the 95 % interval (pointwise) of the difference to the best estimate includes 0.
+    """
+    first = max(found, key=lambda name: found[name][0])
+    top, top_draws = found[first]
+    low = {name: interval(top - v, top_draws - draws)["ci95"][0] for name, (v, draws) in found.items()}
+    return {name: "best" if name == first else "worse" if low[name] > 0 else "not worse" for name in found}
