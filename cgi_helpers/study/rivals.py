@@ -111,7 +111,7 @@ def fit_mean(train, mask, validation=None):
     return lambda y, mask: mean.to(y).expand_as(y), {}
 
 
-def fit_ridge(train, mask, validation=None, penalties=(3.0, 30.0, 300.0, 3000.0)):
+def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 3000.0)):
     """Linear regression from the known pixels to the hole, closed form, with `penalty` * squared weights; for this mask only."""
     known = mask[0].expand(train.batch(slice(0, 1)).shape[1:]).flatten() == 1
     n, side = len(known), int(known.sum())
@@ -178,7 +178,7 @@ def _opencv_inpaint(image, hole, radius=3, flag="INPAINT_TELEA"):
     return np.stack(channels, -1)
 
 
-def fit_opencv(train, mask, validation=None, flag="INPAINT_TELEA", radii=(1, 3, 5, 9)):
+def fit_opencv(train, mask, validation=None, flag="INPAINT_TELEA", radii=(1, 3, 5, 9, 15)):
     """OpenCV's inpainting by fast marching (Telea) or fluid dynamics (Navier-Stokes), per channel in float32."""
     _opencv()
     return choose({r: partial(_opencv_inpaint, radius=r, flag=flag) for r in radii}, validation, mask, "radius")
@@ -225,7 +225,7 @@ def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
     return (x.view_as(y) * 2 - 1).clamp(-1, 1)
 
 
-def fit_low_rank(train, mask, validation=None, ranks=(0, 1, 2, 3, 5), choose_on=64, **settings):
+def fit_low_rank(train, mask, validation=None, ranks=(0, 1, 2, 3), choose_on=64, **settings):
     """`low_rank` with the rank chosen on the first `choose_on` validation images."""
     few = None if validation is None else validation[:choose_on]
     return choose({r: partial(low_rank, rank=r, **settings) for r in ranks}, few, mask, "rank")
