@@ -11,22 +11,22 @@ import torch
 
 from ..method.losses import generator_loss
 from ..method.masks import composite
-from ..study.metrics import psnr
 from ..method.refine import refine
 from ..method.runtime import draw_z, frozen
 from ..method.search import find_latent
 from . import recipe as recipes
-from .recipe import to_bytes
+from .recipe import JUDGE, to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1   # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64         # validation images whose median logit is the `median` rule's threshold
+WARM = ("warm start", "encoder alone")   # searches that begin with the encoder's answer
 REMEMBERED = 24          # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
 
 @dataclass
 class Frame:
-    """What the page shows of one iteration or step. image (C, H, W) uint8: the composite; losses and logit of this iterate."""
+    """What the page shows of one iteration or step. image (C, H, W) uint8: the composite; losses, logit of this iterate."""
     phase: str               # "search" or "refine"
     step: int
     image: np.ndarray
@@ -52,7 +52,8 @@ class Run:
     @property
     def progress(self):
         """Where the run stands, for the reader."""
-        name, of = ("Search", self.recipe.iterations) if self.frames[-1].phase == "search" else ("Refinement", self.recipe.steps)
+        searching = self.frames[-1].phase == "search"
+        name, of = ("Search", self.recipe.iterations) if searching else ("Refinement", self.recipe.steps)
         return f"{name}: {self.frames[-1].step} of {of}, {self.frames[-1].seconds:.1f} s"
 
     @property
@@ -89,8 +90,8 @@ def nobody(text):
 
 
 class Engine:
-    """Runs recipes of one session. Every method takes a `cancel` event and returns early, with None, once it is set; those that
-    compute several things call `tell(text)` with their progress."""
+    """Runs recipes of one session. Every method takes a `cancel` event and returns early, with None, once it is set;
+    those that compute several things call `tell(text)` with their progress."""
 
     def __init__(self, session, remembered=REMEMBERED):
         self.session, self.nets, self.cache = session, {}, Bounded(remembered)
@@ -100,7 +101,7 @@ class Engine:
     def net(self, kind):
         """G, E or a discriminator (`kind` = a number of shaping epochs), loaded once."""
         if kind not in self.nets:
-            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped("per_image", kind)
+            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped(JUDGE, kind)
         return self.nets[kind]
 
     def load(self, epochs):
@@ -120,9 +121,9 @@ class Engine:
 
     def starts(self, recipe, y, mask, n):
         """(n, z_dim) starts: the encoder's answer first (further ones are noise around it), or draws from N(0, 1)."""
-        p, dev = self.session.preset, self.session.device
-        noise = draw_z(n, p.networks.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=dev)
-        if recipe.search != "warm start":
+        p, device = self.session.preset, self.session.device
+        noise = draw_z(n, p.networks.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=device)
+        if recipe.search not in WARM:
             return noise
         noise[0] = 0
         with torch.no_grad():
@@ -131,8 +132,9 @@ class Engine:
     def search_options(self, recipe):
         """Keyword arguments of `find_latent`."""
         p = self.session.preset
-        how = {"warm start": dict(optimiser="adam", lr=WARM_LR), "random start": dict(optimiser="adam", lr=RANDOM_LR),
-               "report's recipe": dict(optimiser="nesterov", lr=p.searches["report"].lr, clip=p.searches["report"].clip)}[recipe.search]
+        how = dict(optimiser="adam", lr=WARM_LR if recipe.search in WARM else RANDOM_LR)
+        if recipe.search == "report's recipe":
+            how = dict(optimiser="nesterov", lr=p.searches["report"].lr, clip=p.searches["report"].clip)
         return dict(iterations=recipe.iterations, lam=recipe.lam, window=p.window, **how)
 
     def new_run(self, recipe):
@@ -178,8 +180,9 @@ class Engine:
                     return
                 i = int(state["loss"].argmin())
                 prior = float(state["prior"][i])
-                run.frames.append(Frame("search", step, to_bytes(composite(run.y, state["fill"][i:i + 1], run.mask)[0]),
-                                        float(state["context"][i]), prior, logit_of(prior, recipe.lam), time.perf_counter() - began))
+                image = to_bytes(composite(run.y, state["fill"][i:i + 1], run.mask)[0])
+                run.frames.append(Frame("search", step, image, float(state["context"][i]), prior,
+                                        logit_of(prior, recipe.lam), time.perf_counter() - began))
                 yield run
             run.z = state["z"][state["best"].argmin()][None]
             self.cache.put(key, (run.z, tuple(run.frames)))
@@ -193,7 +196,8 @@ class Engine:
             h = G.to_features(z, recipe.layer)
         return refine(G, D, h, layer=recipe.layer, steps=recipe.steps if steps is None else steps, step_size=recipe.step_size,
                       compose=lambda x: composite(y, x, mask), mode="independent", stop=recipe.stop,
-                      threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0, key=(recipe.seed, "lab"))
+                      threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0,
+                      key=(recipe.seed, "lab"))
 
     def _refine(self, run, cancel):
         began = time.perf_counter() - run.frames[-1].seconds
@@ -201,8 +205,9 @@ class Engine:
         for step, state in self.refinement(run.recipe, run.z, run.y, run.mask):
             if cancel.is_set():
                 return
-            run.frames.append(Frame("refine", step, to_bytes(state["images"][0]), context, prior, float(state["path"][0]),
-                                    time.perf_counter() - began, int(state["steps"][0]), float(state["logits"][0])))
+            run.frames.append(Frame("refine", step, to_bytes(state["images"][0]), context, prior,
+                                    float(state["path"][0]), time.perf_counter() - began,
+                                    int(state["steps"][0]), float(state["logits"][0])))
             if step == run.recipe.steps:
                 run.refined = state["images"]
             yield run
@@ -218,23 +223,26 @@ class Engine:
         if run is None:
             return None
         images = {"semantic": run.semantic}
-        for epochs in self.session.preset.shapings["per_image"].epochs:
-            other = self.run(replace(recipe, epochs=epochs), cancel, lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"))
+        for epochs in recipes.shaping(self.session).epochs:
+            other = self.run(replace(recipe, epochs=epochs), cancel,
+                             lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"))
             if other is None:
                 return None
             images[epochs] = other.refined
         return run, images
 
     def diversity(self, recipe, n, cancel, tell=nobody):
-        """(run-like y and mask, (n, C, H, W) completions from n random starts, (H, W) standard deviation); None if cancelled."""
+        """(Run with y and mask, (n, C, H, W) completions from n random starts, (H, W) standard deviation); None if
+        cancelled."""
         return self._remember(("diversity", n, recipe), lambda: self._diversity(recipe, n, cancel, tell))
 
     def _diversity(self, recipe, n, cancel, tell):
         run = self.new_run(recipe)
-        random = recipe if recipe.search != "warm start" else replace(recipe, search="random start")
+        random = replace(recipe, search="random start") if recipe.search in WARM else recipe
         y = run.y.expand(n, -1, -1, -1)
         z = self.starts(random, run.y, run.mask, n)
-        for step, state in find_latent(self.net("generator"), self.net(0), y, run.mask, z=z, **self.search_options(random)):
+        G, D, options = self.net("generator"), self.net(0), self.search_options(random)
+        for step, state in find_latent(G, D, y, run.mask, z=z, **options):
             if cancel.is_set():
                 return None
             tell(f"Search from {n} starts: {step} of {recipe.iterations}")
@@ -245,8 +253,8 @@ class Engine:
         return run, refined["images"], refined["images"].std(0, correction=0).mean(0)
 
     def gradients(self, recipe, cancel, tell=nobody):
-        """{epochs: (H, W)}: length of the gradient of -log D at every pixel of the semantic composite (what D asks to change),
-        for every stored discriminator; None if cancelled."""
+        """(Run, {epochs: {"semantic", "refined": (H, W)}}): length of the gradient of -log D at every pixel (what D asks
+        to change), for every stored discriminator; None if cancelled."""
         return self._remember(("gradients", recipe), lambda: self._gradients(recipe, cancel, tell))
 
     def _gradients(self, recipe, cancel, tell):
@@ -254,11 +262,11 @@ class Engine:
         if run is None:
             return None
         maps = {}
-        for epochs in self.session.preset.shapings["per_image"].epochs:
+        for epochs in recipes.shaping(self.session).epochs:
             if cancel.is_set():
                 return None
             tell(f"Gradient of D after {epochs:g} epochs of shaping")
-            maps[epochs] = {name: self.gradient(x, epochs) for name, x in (("semantic", run.semantic), ("refined", run.refined))}
+            maps[epochs] = {name: self.gradient(getattr(run, name), epochs) for name in ("semantic", "refined")}
         return run, maps
 
     def gradient(self, x, epochs):
@@ -284,8 +292,3 @@ def logit_of(prior, lam):
         return float("nan")
     value = prior / lam
     return -value if value > 30 else float(-np.log(np.expm1(max(value, 1e-12))))
-
-
-def decibel(x, y):
-    """PSNR of one completion in dB."""
-    return float(psnr(x, y)[0])

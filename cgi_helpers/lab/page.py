@@ -6,6 +6,7 @@ lock with the number of the newest request, so that nothing old appears after so
 
 import base64
 import contextlib
+import functools
 import hashlib
 import html
 import random
@@ -15,68 +16,70 @@ import weakref
 
 import ipywidgets as widgets
 
-from ..pipeline.artifacts import atomic_write
 from ..data import CLASSES
 from ..method.masks import MASKS, named_mask
 from ..method.runtime import generator
+from ..pipeline.artifacts import Store, atomic_write
+from ..pipeline.presets import PRESETS
+from ..pipeline.session import start as open_session
 from . import recipe as recipes
 from . import views
+from .browser import FilePicker, Player, Screen
 from .engine import Engine
 from .knobs import lambda_marks, make_knobs
+from .number import Number
 from .painter import Painter
-from .picker import FilePicker
-from .player import Player
-from .screen import Screen
-from .upload import read_image
-from .worker import Worker, synchronous_here
+from .upload import TAKEN, read_image
+from .worker import Worker
 
 INTERVAL = 0.07          # seconds between frames shown: 14 a second
 COMPLETIONS = 8          # of the diversity screen
 ANY, OWN, DRAWN = "any class", "your picture", "drawn"
 STOPPED = "Stopped; press Run to compute with the present knobs."
-TABS = {"inpaint": "Inpaint", "compare": "Compare", "diversity": "Diversity", "look": "Look into D"}
+TABS = {"inpaint": ("Inpaint", ""),
+        "compare": ("Compare", "The same hole and the same search result, refined with every stored discriminator."),
+        "diversity": ("Diversity", f"{COMPLETIONS} completions of the same hole, each searched and refined from its own random z."),
+        "look": ("Look into D", "Where each discriminator's gradient asks for change (darkest: most, each map by its own scale).")}
 EMPTY = {"pictures": [], "charts": "", "heat": ""}
-ROW = dict(align_items="center")
 OPEN = weakref.WeakValueDictionary()   # id of a session -> its page
-STYLE = """<style>.cgi-lab .widget-label, .cgi-lab .jupyter-button, .cgi-lab .widget-readout, .cgi-lab select, .cgi-lab input,
-.cgi-lab .widget-html-content { font-size: 14px } .cgi-lab .lm-TabBar-tabLabel { font-size: 15px } .cgi-lab .widget-inline-hbox { margin: 0 2px }
-.cgi-lab .widget-tab-contents { padding: 8px 12px }
-.cgi-lab.jupyter-widgets-disconnected::before { content: 'The kernel was restarted or has ended: run the notebook\\'s cells again.';
-font: 600 16px var(--jp-ui-font-family); padding: 6px; border-left: 4px solid #d55e00; color: var(--jp-ui-font-color1) }
-.cgi-lab .jupyter-widgets-disconnected::before { display: none }
-.cgi-lab .cgi-notice { border-left: 4px solid #d55e00; padding-left: 6px; line-height: 1.35; overflow-wrap: anywhere }
-.cgi-lab .cgi-notice a { color: var(--jp-content-link-color) }</style>"""
+
+
+def available_presets(seed=0):
+    """Names of the presets with a trained generator, shipped or own, in the order of the table."""
+    return [name for name in PRESETS if Store(name, seed).find("generator")]
 
 
 class LiveLab(widgets.VBox):
-    """The whole page. `synchronous`: compute inside callbacks, without a thread (papermill, nbval, Colab); see `synchronous_here`.
+    """The whole page. `synchronous`: compute inside callbacks, without a thread (see `Worker`).
 
     `recipe`: what it starts with, by default `recipe.default_recipe`; `start`: run it at once.
     A session has one page: a newer one closes the older.
     """
 
     def __init__(self, session, recipe=None, synchronous=None, start=True):
-        if synchronous is None:
-            synchronous = synchronous_here()
         older = OPEN.pop(id(session), None)
         if older is not None:
             older.close()
-        self.session, self.engine, self.worker = session, Engine(session), Worker(synchronous)
-        self.lock, self.generation, self.quiet = threading.RLock(), 0, threading.local()
-        self.run, self.index, self.compared = None, 0, {}   # what is shown: a run and its frame; screen -> its recipe
-        self.picture, self.own, self.saved = "", "", None   # the own picture shown, the last one there was; path of the last JSON
-        self.first_frame = None   # seconds from the last request to its first frame
-        self.runs_started = 0
-        problem = None
-        if recipe is None:
-            try:
-                recipe = recipes.default_recipe(session)
-            except Exception as error:  # a damaged choice of the shaping stage: the page can do without
-                recipe, problem = recipes.default_recipe(session, tuned=False), error
-        super().__init__(self._build(recipe), layout=widgets.Layout(max_width="1160px"))
+        self.worker, self.lock, self.generation, self.quiet = Worker(synchronous), threading.RLock(), 0, threading.local()
+        self.first_frame, self.runs_started = None, 0   # seconds from the last request to its first frame; a count
+        super().__init__(layout=widgets.Layout(max_width="1160px"))
         self.add_class("cgi-lab")
-        OPEN[id(session)] = self
-        self._act(lambda: self.set_recipe(recipe, run=start), about_state=True)
+        OPEN[id(session)], self.first = self, session
+        self._enter(session, recipe, start)
+
+    def _enter(self, session, recipe=None, run=True):
+        """Show a session: the page's first one, or that of another preset."""
+        problem, old = None, self.children
+        try:
+            recipe = recipe or recipes.default_recipe(session)
+        except Exception as error:  # a damaged choice of the shaping stage: the page can do without
+            recipe, problem = recipes.default_recipe(session, tuned=False), error
+        self.session, self.engine = session, Engine(session)
+        self.run, self.index, self.compared = None, 0, {}   # what is shown: a run and its frame; screen -> its recipe
+        self.picture, self.own, self.saved = "", "", None   # own picture shown; the last there was; path of the last JSON
+        self.children = self._build(recipe)
+        _close(old)
+        self._act(lambda: self.set_recipe(recipe, run=run), about_state=True)
         if problem:
             self._notify(_sentence(problem))
 
@@ -90,8 +93,7 @@ class LiveLab(widgets.VBox):
         self.engine.cache.clear()
         self.engine.nets.clear()
         self.run = None
-        for widget in _parts(self, set()):
-            widget.close()
+        _close([*self.children, self.layout])
         super().close()
 
     # --- building
@@ -103,45 +105,45 @@ class LiveLab(widgets.VBox):
         self.knobs = make_knobs(self.session, recipe)
         for knob in self.knobs.values():
             self._on(knob, "value", self.ask)
-        inpaint = widgets.HBox([self._source(recipe), self._middle(), self._right()], layout=widgets.Layout(grid_gap="12px"))
-        explained = {"compare": "The same hole and the same search result, refined with every stored discriminator.",
-                     "diversity": f"{COMPLETIONS} completions of the same hole, each searched and refined from its own random z.",
-                     "look": "Where each discriminator's gradient asks for change (darkest: most, each map by its own scale)."}
+            knob.tell = self._notify
+        inpaint = _row(self._source(recipe), self._middle(), self._right(), grid_gap="12px", align_items=None)
         others = [widgets.VBox([widgets.HTML(f"<p style='font-size:15px;margin:0'>{text}</p>"), self.screens[name]])
-                  for name, text in explained.items()]
-        self.tabs = widgets.Tab([inpaint, *others], titles=list(TABS.values()))
-        self._on(self.tabs, "selected_index", self.ask)
-        self.start = _button("Run", "Search, then refine, with the present knobs.", lambda: self._act(self.ask, about_state=True),
-                             button_style="primary", icon="play")
-        self.halt = _button("Stop", "Stop within one iteration; what was computed stays.", lambda: self._act(self.stop), icon="stop")
+                  for name, (_, text) in list(TABS.items())[1:]]
+        self.tabs = widgets.Tab([inpaint, *others], titles=[title for title, _ in TABS.values()])
+        self._on(self.tabs, "selected_index", lambda: self.ask(self.index if self._finished() else None))
+        self.start = _button("Run", "Search, then refine, with the present knobs.",
+                             lambda: self._act(self.ask, about_state=True), button_style="primary", icon="play")
+        self.halt = _button("Stop", "Stop within one iteration; what was computed stays.", lambda: self._act(self.stop),
+                            icon="stop")
+        names = list(dict.fromkeys([self.first.preset.name, *available_presets(self.session.seed)]))
+        self.preset = _menu(names, self.session.preset.name, "Which images and networks: a preset with weights.")
+        self.preset.layout.display = None if len(self.preset.options) > 1 else "none"
+        self._on(self.preset, "value", self._choose_preset)
         self.status = widgets.HTML()
         self.notice = widgets.HTML(layout=widgets.Layout(display="none"))
-        top = widgets.HBox([self.start, self.halt, self.status], layout=widgets.Layout(min_height="32px", **ROW))
-        return [widgets.HTML(STYLE, layout=widgets.Layout(display="none")), top, self.notice, self.tabs]
+        return [_row(self.start, self.halt, self.preset, self.status, min_height="32px"), self.notice, self.tabs]
 
     def _source(self, recipe):
-        p = self.session.preset
-        wide = dict(layout=widgets.Layout(width="138px"))
-        self.label = widgets.Dropdown(options=[ANY, *CLASSES], tooltip="Show a test image of this class.", **wide)
-        self.number = widgets.BoundedIntText(value=recipe.image, min=0, max=recipe.image, tooltip="Number of the test image.",
-                                             layout=widgets.Layout(width="76px"))
+        kind = "small" if self.session.preset.channels > 1 else "grey and small"
+        self.label = _menu([ANY], ANY, "Show a test image of this class.")
+        self.number = Number(recipe.image, 0, recipe.image, "", "Number of the test image.", slider=False, width="80px")
+        self.number.name, self.number.tell = "The number of the test image", self._notify
         self.kind = widgets.HTML(layout=widgets.Layout(flex="0 0 auto"))
         self.upload = FilePicker(lambda name, content: self._act(lambda: self.take_picture(name, content)), self._notify,
-                                 label="Upload", accept=".png,.jpg,.jpeg",
-                                 hint="A PNG or JPEG of any size; it is made grey and small, as the networks see it.")
-        self.hole = widgets.Dropdown(options=[*MASKS, DRAWN], value=recipe.hole if recipe.hole in MASKS else DRAWN,
-                                     tooltip="A named hole, or draw one on the image below.", **wide)
-        self.painter = Painter(size=p.size, shown=272)
+                                 label="Upload", accept=".png,.jpg,.jpeg,.webp,.bmp",
+                                 hint=f"{TAKEN[2:].capitalize()} of any size; it is made {kind}, as the networks see it.")
+        self.hole = _menu([*MASKS, DRAWN], recipe.hole if recipe.hole in MASKS else DRAWN,
+                          "A named hole, or draw one on the image below.")
+        self.painter = Painter(size=self.session.preset.size, shown=272)
         self._on(self.label, "value", self._choose_class)
-        self._on(self.number, "value", self._choose_number)
+        self._on(self.number, "value", lambda: self._show_test_image(self.number.value))
         self._on(self.hole, "value", self._choose_hole)
         self._on(self.painter, "hole", self._take_drawing)
-        at_random = _button("Random", "Show a random test image of the chosen class.", lambda: self._act(self._choose_random, about_state=True))
-        text = lambda t: widgets.HTML(f"<b>{t}</b>", layout=widgets.Layout(width="50px"))  # noqa: E731
-        return widgets.VBox([widgets.HBox([text("image"), self.label, self.number], layout=widgets.Layout(**ROW)),
-                             widgets.HBox([at_random, self.upload, self.kind], layout=widgets.Layout(**ROW)),
-                             widgets.HBox([text("hole"), self.hole], layout=widgets.Layout(**ROW)), self.painter],
-                            layout=widgets.Layout(width="280px", flex="0 0 auto"))
+        at_random = _button("Random", "Show a random test image of the chosen class.",
+                            lambda: self._act(self._choose_random, about_state=True))
+        image, hole = (widgets.HTML(f"<b>{t}</b>", layout=widgets.Layout(width="50px")) for t in ("image", "hole"))
+        return widgets.VBox([_row(image, self.label, self.number), _row(at_random, self.upload, self.kind),
+                             _row(hole, self.hole), self.painter], layout=widgets.Layout(width="280px", flex="0 0 auto"))
 
     def _middle(self):
         self.player = Player(lambda run, index: self._act(lambda: self._step_to(run, index)))
@@ -150,13 +152,12 @@ class LiveLab(widgets.VBox):
     def _right(self):
         self.loader = FilePicker(lambda name, content: self._act(lambda: self.take_recipe(content)), self._notify,
                                  label="Load recipe", accept=".json", hint="A .json file that this page saved.")
-        save = _button("Save", "Save the shown picture as PNG and everything that it depends on as JSON.", lambda: self._act(self.save), icon="save")
+        save = _button("Save", "Save the shown picture as PNG and everything that it depends on as JSON.",
+                       lambda: self._act(self.save), icon="save")
         reset = _button("Defaults", "All knobs, image and hole as at the beginning.",
                         lambda: self._act(lambda: self.set_recipe(recipes.default_recipe(self.session))))
-        rows = []
-        for name, knob in self.knobs.items():
-            rows += [knob] + ([lambda_marks(knob)] if name == "lam" else [])
-        return widgets.VBox([*rows, widgets.HBox([save, self.loader, reset], layout=widgets.Layout(**ROW)), self.curves],
+        knobs = [part for name, knob in self.knobs.items() for part in ([knob, lambda_marks(knob)] if name == "lam" else [knob])]
+        return widgets.VBox([*knobs, _row(save, self.loader, reset), self.curves],
                             layout=widgets.Layout(width="340px", flex="0 0 auto"))
 
     # --- what the reader does
@@ -168,8 +169,8 @@ class LiveLab(widgets.VBox):
     def _act(self, action, about_state=False):
         """Do what the reader asked for; an error becomes a sentence in the page.
 
-        `about_state`: it is about the present image, hole or knobs, so what runs for older ones ends. Any other error (a file that
-        is no picture) is a notice, and what runs goes on.
+        `about_state`: it is about the present image, hole or knobs, so what runs for older ones ends. Any other error (a
+        file that is no picture) is a notice, and what runs goes on.
         """
         if self.held:   # the page itself set a control
             return
@@ -188,7 +189,7 @@ class LiveLab(widgets.VBox):
 
     @property
     def held(self):
-        """True while this very thread sets controls itself: then their changes ask for nothing (another thread's still do)."""
+        """True while this very thread sets controls itself: their changes ask for nothing (another thread's still do)."""
         return getattr(self.quiet, "held", False)
 
     @contextlib.contextmanager
@@ -209,12 +210,12 @@ class LiveLab(widgets.VBox):
                               **{name: knob.value for name, knob in self.knobs.items()})
 
     def set_recipe(self, recipe, run=True, frame=None):
-        """Set every control to `recipe`; one run, not one per control, which ends on `frame`. ValueError leaves the page as it is."""
+        """Set every control to `recipe`; one run, not one per control, which ends on `frame`. ValueError changes nothing."""
         recipes.check(recipe, self.session)
         mask, _ = recipes.hole_mask(recipe, self.session), recipes.target(recipe, self.session)
         with self._hold():
             self.picture = recipe.picture
-            self.number.max = len(self.session.data["test"]) - 1
+            self.number.high = len(self.session.data["test"]) - 1
             if not recipe.picture:
                 self.number.value = recipe.image
             for name, knob in self.knobs.items():
@@ -226,18 +227,26 @@ class LiveLab(widgets.VBox):
         if run:
             self.ask(frame)
 
+    @property
+    def classes(self):
+        """Names of the test images' classes; none where they have no labels."""
+        test = self.session.data["test"]
+        return () if test.labels is None else getattr(test, "classes", CLASSES)
+
     def _show_source(self):
         """Show the present image and its class; a filter that it does not pass is lifted."""
-        test = self.session.data["test"]
         self.painter.set_image(recipes.target(self.recipe(), self.session).cpu())
         self.own = self.picture or self.own
-        name = OWN if self.picture else CLASSES[int(test.labels[self.number.value])]
+        labels = self.session.data["test"].labels
+        name = OWN if self.picture else self.classes[int(labels[self.number.value])] if self.classes else ""
         with self._hold():
-            if self.own and OWN not in self.label.options:
-                self.label.options = [*self.label.options, OWN]
+            if len(self.label.options) != 1 + len(self.classes) + bool(self.own):
+                chosen = self.label.value
+                self.label.options = [ANY, *self.classes, *[OWN] * bool(self.own)]
+                self.label.value = chosen
             if self.picture or self.label.value not in (ANY, name):
                 self.label.value = OWN if self.picture else ANY
-            self.kind.value = f"<b>{name}</b>"
+            self.kind.value = f"<b>{html.escape(name)}</b>"
 
     def _show_test_image(self, number):
         self.picture = ""
@@ -248,9 +257,10 @@ class LiveLab(widgets.VBox):
 
     def _among(self):
         """Numbers of the test images of the chosen class (of all, where none is chosen)."""
-        labels = self.session.data["test"].labels
-        chosen = self.label.value
-        return (labels == CLASSES.index(chosen)).nonzero()[:, 0].tolist() if chosen in CLASSES else range(len(labels))
+        test, chosen = self.session.data["test"], self.label.value
+        if chosen not in self.classes:
+            return range(len(test))
+        return (test.labels == list(self.classes).index(chosen)).nonzero()[:, 0].tolist()
 
     def _choose_class(self):
         if self.label.value == OWN:
@@ -265,14 +275,12 @@ class LiveLab(widgets.VBox):
         among = self._among()
         self._show_test_image(random.choice([i for i in among if i != self.number.value] or among))
 
-    def _choose_number(self):
-        self._show_test_image(self.number.value)
-
     def _choose_hole(self):
         if self.hole.value == DRAWN:
             return
+        rng = generator(self.session.seed, self.hole.value)
         with self._hold():
-            self.painter.set_mask(named_mask(self.hole.value, self.session.preset.size, generator(self.session.seed, self.hole.value)))
+            self.painter.set_mask(named_mask(self.hole.value, self.session.preset.size, rng))
         self.ask()
 
     def _take_drawing(self):
@@ -280,8 +288,17 @@ class LiveLab(widgets.VBox):
             self.hole.value = DRAWN
         self.ask()
 
+    def _choose_preset(self):
+        name, session = self.preset.value, self.first
+        if name != session.preset.name:
+            session = open_session(name, session.seed, session.device, progress=False)
+        with self.lock:
+            self.generation += 1
+            self.worker.stop()
+            self._enter(session)
+
     def take_picture(self, name, content):
-        """Use an own picture (bytes of a PNG or JPEG) instead of a test image; ValueError in one sentence if it is none."""
+        """Use an own picture (bytes of a file) instead of a test image; ValueError in one sentence if it is none."""
         p = self.session.preset
         x, note = read_image(content, name, p.size, p.channels)
         self.picture = recipes.picture_text(x)
@@ -297,8 +314,12 @@ class LiveLab(widgets.VBox):
 
     # --- asking the worker
 
+    def _finished(self):
+        """True if the run shown is finished and is what the controls describe."""
+        return self.run is not None and self.run.refined is not None and self.run.recipe == self.recipe()
+
     def ask(self, frame=None):
-        """Cancel what runs and compute what the open tab shows, with the newest values. `frame`: where a run ends (None: the last)."""
+        """Cancel what runs and compute what the open tab shows, with the newest values; a run ends on `frame` (None: last)."""
         if not self.painter.image:   # the data were missing when the page was made
             self.set_recipe(self.recipe(), run=False)
         with self.lock:   # one section: of two threads that ask at once, the later number must belong to the later values
@@ -321,23 +342,25 @@ class LiveLab(widgets.VBox):
     def _work(self, page, recipe, mine, cancel, asked, frame):
         self.runs_started += 1
         try:
-            done = self._inpaint(recipe, mine, cancel, asked, frame) if page == "inpaint" else self._side_by_side(page, recipe, mine, cancel, asked)
-            text = done or STOPPED
+            if page == "inpaint":
+                text = self._inpaint(recipe, mine, cancel, asked, frame)
+            else:
+                text = self._side_by_side(page, recipe, mine, cancel, asked)
         except Exception as error:  # a traceback in a thread would be lost: the reader must see what was wrong
             text = _sentence(error)
-            with self.lock:
-                if mine == self.generation and not (self.run and self.run.recipe == recipe):   # no picture of another hole beside the sentence
-                    self.screens[page].view, self.curves.view = EMPTY, EMPTY
+            with self.lock:   # no picture of another hole beside the sentence
+                if mine == self.generation and not (self.run and self.run.recipe == recipe):
+                    self.screens[page].view = self.curves.view = EMPTY
         with self.lock:
             if mine == self.generation:
                 self._unlock()
-                self._say(text)
+                self._say(text or STOPPED)
 
     def _inpaint(self, recipe, mine, cancel, asked, frame):
         run, shown, self.first_frame = None, 0.0, None
         for run in self.engine.stream(recipe, cancel):
             now = time.perf_counter()
-            if now - shown >= INTERVAL:
+            if run.refined is None and now - shown >= INTERVAL:
                 self._show_run(run, mine, len(run.frames) - 1, streaming=True)
                 shown = now
                 self.first_frame = self.first_frame or time.perf_counter() - asked
@@ -345,10 +368,12 @@ class LiveLab(widgets.VBox):
             return None
         last = len(run.frames) - 1
         self._show_run(run, mine, last if frame is None or run.refined is None else min(frame, last))
+        self.first_frame = self.first_frame or time.perf_counter() - asked
         if run.refined is None:
             return None
         kept = f", step {run.frames[-1].kept} kept" if recipe.steps else ""
-        return f"Done in {run.frames[-1].seconds:.1f} s: {run.searched - 1} search iterations, {recipe.steps} refinement steps{kept}."
+        return (f"Done in {run.frames[-1].seconds:.1f} s: {run.searched - 1} search iterations, "
+                f"{recipe.steps} refinement steps{kept}.")
 
     def _show_run(self, run, mine, index, streaming=False):
         view = views.run_view(run, index)
@@ -362,7 +387,7 @@ class LiveLab(widgets.VBox):
                 self.player.show(index, run.recipe.iterations + run.recipe.steps + 1, enabled=False)
 
     def _unlock(self):
-        """Let the reader step through the frames that there are: however a run ends, the play bar is usable afterwards."""
+        """Let the reader step through the frames there are: however a run ends, the play bar is usable afterwards."""
         if self.run is not None:
             most = len(self.run.frames) - 1
             self.player.show(min(self.index, most), most, enabled=True)
@@ -388,9 +413,11 @@ class LiveLab(widgets.VBox):
                         self._say(text)
                 told = time.perf_counter()
 
-        compute, view = {"compare": (self.engine.compare, views.compare_view), "diversity": (self.engine.diversity, views.diversity_view),
-                         "look": (self.engine.gradients, views.gradient_view)}[page]
-        result = compute(recipe, *[COMPLETIONS] * (page == "diversity"), cancel, tell)
+        engine = self.engine
+        compute, view = {"compare": (engine.compare, views.compare_view),
+                         "diversity": (functools.partial(engine.diversity, n=COMPLETIONS), views.diversity_view),
+                         "look": (engine.gradients, views.gradient_view)}[page]
+        result = compute(recipe, cancel=cancel, tell=tell)
         if result is None:
             return None
         shown = view(*result)
@@ -417,34 +444,42 @@ class LiveLab(widgets.VBox):
         if run is None or run.refined is None:
             raise ValueError("There is no finished run to save yet: press Run and wait for it.")
         if run.recipe != present:
-            raise ValueError("The picture shown is not the one of the present image, hole and knobs: press Run, wait for it, then save.")
+            raise ValueError("The picture shown is not the one of the present image, hole and knobs: press Run, wait, then "
+                             "save.")
         text, address = recipes.dump(run.recipe, self.session, index), views.url(run.frames[index].image)
-        name = "live-" + hashlib.sha256(text.encode()).hexdigest()[:8]
-        folder = self.session.store.own / "lab"
-        png = base64.b64decode(address.partition(",")[2])
-        atomic_write(folder / f"{name}.png", lambda p: p.write_bytes(png))
-        atomic_write(folder / f"{name}.json", lambda p: p.write_text(text))
+        name, folder = "live-" + hashlib.sha256(text.encode()).hexdigest()[:8], self.session.store.own / "lab"
+        contents = {f"{name}.png": base64.b64decode(address.partition(",")[2]), f"{name}.json": text.encode()}
+        for file, content in contents.items():
+            atomic_write(folder / file, lambda p, content=content: p.write_bytes(content))
         self.saved = folder / f"{name}.json"
-        json_address = "data:application/json;base64," + base64.b64encode(text.encode()).decode()
-        self._notify(f"Saved in {folder}: ", f'<a download="{name}.png" href="{address}">{name}.png</a> and '
-                                             f'<a download="{name}.json" href="{json_address}">{name}.json</a>')
+        addresses = address, "data:application/json;base64," + base64.b64encode(text.encode()).decode()
+        links = [f'<a download="{file}" href="{to}">{file}</a>' for file, to in zip(contents, addresses)]
+        self._notify(f"Saved in {folder}: ", " and ".join(links))
+
+
+def _row(*parts, **layout):
+    return widgets.HBox(parts, layout=widgets.Layout(**{"align_items": "center", **layout}))
+
+
+def _menu(options, value, hint):
+    return widgets.Dropdown(options=options, value=value, tooltip=hint, layout=widgets.Layout(width="138px"))
 
 
 def _button(text, hint, action, **options):
-    button = widgets.Button(description=text, tooltip=hint, layout=widgets.Layout(width="auto", flex="0 0 auto"), **options)
+    layout = widgets.Layout(width="auto", flex="0 0 auto")
+    button = widgets.Button(description=text, tooltip=hint, layout=layout, **options)
     button.on_click(lambda _: action())
     return button
 
 
-def _parts(widget, seen):
-    """All widgets that a widget consists of: children, layouts, styles."""
-    for name in widget.keys:
-        value = getattr(widget, name)
-        for part in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(part, widgets.Widget) and part not in seen:
-                seen.add(part)
-                _parts(part, seen)
-    return seen
+def _close(parts):
+    """Take widgets from the browser with all that they consist of: children, layouts, styles."""
+    for part in parts:
+        if isinstance(part, widgets.Widget) and part.comm is not None:
+            inside = [getattr(part, name) for name in part.keys]
+            part.close()
+            for value in inside:
+                _close(value if isinstance(value, (list, tuple)) else [value])
 
 
 def _sentence(error):

@@ -1,16 +1,14 @@
 """Draw a hole on an enlarged image: mouse, pen or touch, or a rectangle by numbers."""
 
-from pathlib import Path
-
 import anywidget
 import torch
 import traitlets
 
 from ..plots import HOLE
+from .browser import source
 from .recipe import to_bytes
 from .views import url
 
-HERE = Path(__file__).parent
 HISTORY = 30   # holes that Undo can bring back
 
 
@@ -19,9 +17,7 @@ class Painter(anywidget.AnyWidget):
 
     A hole that is not such a text is refused with a sentence in `message`. Calls from Python and strokes share one history.
     """
-    # texts, not paths: anywidget never lets go of a widget whose file it watches
-    _esm = (HERE / "painter.js").read_text("utf-8")
-    _css = (HERE / "painter.css").read_text("utf-8")
+    _esm, _css = source("painter.js"), source("lab.css")
     image = traitlets.Unicode("").tag(sync=True)     # PNG data URL
     hole = traitlets.Unicode("").tag(sync=True)
     size = traitlets.Int(64).tag(sync=True)          # pixels per side

@@ -14,15 +14,20 @@ from ..method.masks import MASKS, check_mask, named_mask
 from ..method.refine import STOPS
 from ..method.runtime import fast_dtype, generator
 
-FORMAT = "cgi live lab 1"
-SEARCHES = ("warm start", "random start", "report's recipe")
+FORMAT = "cgi live lab 2"
+SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
+MODES = ("independent", "field")   # D by its running statistics; in the recorded field, where hole and path fit
+DEFAULT_MODE = "independent"
 DRAWN = "drawn:"
-WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: measuring that matrix would take a second per drawn hole
-RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1), "step_size": (1e-4, 1.0),
-          "steps": (0, 100)}   # what the knobs offer and a recipe may ask for
+WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
+RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1),
+          "step_size": (1e-4, 1.0), "steps": (0, 200)}   # what the knobs offer and a recipe may ask for; lam may be 0, too
 TYPES = {int: (int,), float: (int, float), str: (str,)}   # of JSON's values for a field; bool is none of them
+JUDGE = "per_image"      # row of the shapings whose discriminators judge a single image
+NETWORKS = ("generator", "discriminator", "encoder", f"shaped_{JUDGE}")   # artifacts whose digest a recipe tells
 FACTS = {"networks": "other networks", "preset_seed": "another seed of the session", "device": "another kind of device",
-         "precision": "another precision", "torch": "another version of torch", "original": "another image of this number"}
+         "precision": "another precision", "torch": "another version of torch",
+         "original": "another image of this number"}
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class Recipe:
     hole: str
     search: str          # one of SEARCHES
     lam: float           # weight of the prior loss
-    iterations: int      # of the search
+    iterations: int      # of the search ("encoder alone" makes none)
     restarts: int        # starts per image, the lowest loss is kept
     seed: int            # of random starts and of the probabilistic stop
     layer: int           # of G, 0 = 4x4
+    mode: str            # one of MODES: how D judges a single image
     step_size: float     # of the refinement
     steps: int           # of the refinement
     stop: str            # one of refine.STOPS
@@ -46,19 +52,31 @@ class Recipe:
     def __post_init__(self):
         if self.picture:   # nothing may depend on the number of a test image that is not shown
             object.__setattr__(self, "image", 0)
+        if self.search == "encoder alone":
+            object.__setattr__(self, "iterations", 0)
 
 
 def default_recipe(session, tuned=True):
-    """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation chose
-    (`tuned=False`: the last stage, whatever was chosen)."""
-    p, shaping = session.preset, session.preset.shapings["per_image"]
-    stage = shaping.epochs[-1]
+    """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation
+    chose (`tuned=False`: the last stage, whatever was chosen)."""
+    p, row = session.preset, shaping(session)
+    stage = row.epochs[-1]
     if tuned and session.up_to_date("tune"):
         chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
-        stage = next(e for e in shaping.epochs if str(e) == chosen)
+        stage = next(e for e in row.epochs if str(e) == chosen)
     return Recipe(image=0, picture="", hole=p.mask, search="warm start", lam=p.lam, iterations=WARM_ITERATIONS, restarts=1,
-                  seed=session.seed % (RANGES["seed"][1] + 1), layer=shaping.layer, step_size=shaping.step_size, steps=shaping.steps, stop="best",
-                  epochs=stage)
+                  seed=session.seed % (RANGES["seed"][1] + 1), layer=row.layer, mode=DEFAULT_MODE, stop="best",
+                  step_size=row.step_size, steps=row.steps, epochs=stage)
+
+
+def shaping(session):
+    """The preset's shaping of the discriminators that judge a single image."""
+    return session.preset.shapings[JUDGE]
+
+
+def layers(session):
+    """Numbers of G's layers: 0 is 4x4, the last one the image."""
+    return range(session.preset.size.bit_length() - 2)
 
 
 def picture_text(x):
@@ -83,7 +101,7 @@ def decode(text, count, what):
     except (binascii.Error, ValueError):
         content = b""
     if len(content) != count:
-        raise ValueError(f"The recipe's {what} is damaged or of another image size: load a recipe that this page saved.")
+        raise ValueError(f"The recipe's {what} is damaged or of another image size: load one that this page saved.")
     return np.frombuffer(content, np.uint8)
 
 
@@ -107,31 +125,35 @@ def target(recipe, session):
     p = session.preset
     if recipe.picture:
         content = decode(recipe.picture, p.channels * p.size ** 2, "picture")
-        return (torch.from_numpy(content.astype(np.float32)) / 127.5 - 1).view(1, p.channels, p.size, p.size).to(session.device)
+        x = torch.from_numpy(content.astype(np.float32)) / 127.5 - 1
+        return x.view(1, p.channels, p.size, p.size).to(session.device)
     return session.data["test"].batch([recipe.image], session.device)
 
 
 def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
     p, split = session.preset, session.data["test"]
-    choices = {"search": SEARCHES, "stop": STOPS, "epochs": p.shapings["per_image"].epochs, "layer": range(len(bin(p.size)) - 4)}
+    choices = {"search": SEARCHES, "stop": STOPS, "mode": MODES, "epochs": shaping(session).epochs, "layer": layers(session)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
-            raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} but is {brief(getattr(recipe, name))}.")
+            raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} "
+                             f"but is {brief(getattr(recipe, name))}.")
     for name, (low, high) in {**RANGES, "image": (0, len(split) - 1)}.items():
-        if not low <= getattr(recipe, name) <= high:
-            raise ValueError(f"The recipe's {name} must be between {low:g} and {high} but is {brief(getattr(recipe, name))}.")
+        value = getattr(recipe, name)
+        if not low <= value <= high and not (name == "lam" and value == 0):
+            raise ValueError(f"The recipe's {name} must be between {low:g} and {high} but is {brief(value)}.")
     if not recipe.hole.startswith(DRAWN) and recipe.hole not in MASKS:
         raise ValueError(f"Unknown hole {brief(recipe.hole)} in the recipe: use one of {', '.join(MASKS)} or draw one.")
     return recipe
 
 
 def facts(recipe, session):
-    """What the pixels depend on beside the recipe: networks, seed, device, precision, torch, and the image behind its number."""
-    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in ("generator", "discriminator", "encoder", "shaped_per_image")}
+    """What the pixels depend on beside the recipe: networks, seed, device, precision, torch, the image behind its number."""
+    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in NETWORKS}
     precision = fast_dtype(session.device) if session.preset.networks.amp else None
-    return {"networks": nets, "preset_seed": session.seed, "device": session.device.type, "precision": str(precision or torch.float32),
-            "torch": torch.__version__, "original": hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]}
+    original = hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]
+    return {"networks": nets, "preset_seed": session.seed, "device": session.device.type, "original": original,
+            "precision": str(precision or torch.float32), "torch": torch.__version__}
 
 
 def dump(recipe, session, frame=None):
@@ -141,26 +163,27 @@ def dump(recipe, session, frame=None):
 
 
 def parse(content, session):
-    """(recipe, frame, note) from JSON (text or bytes) whose every value was tried; the note says what was different where it was
-    saved. ValueError in one sentence."""
+    """(recipe, frame, note) from JSON (text or bytes) whose every value was tried; the note says what was different where
+    it was saved. ValueError in one sentence."""
     try:
         content = json.loads(content)
         values, frame = content["recipe"], content.get("frame")
         if content["format"] != FORMAT or set(values) != {f.name for f in fields(Recipe)}:
             raise KeyError
-        if any(type(values[f.name]) not in TYPES[f.type] for f in fields(Recipe)) or type(frame) not in (int, type(None)):
+        if type(frame) not in (int, type(None)) or any(type(values[f.name]) not in TYPES[f.type] for f in fields(Recipe)):
             raise TypeError
         recipe = Recipe(**{f.name: f.type(values[f.name]) for f in fields(Recipe)})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError("This file is not a recipe that the live lab saved: choose the .json file of a saved state.") from error
+        raise ValueError("This file is not a recipe that the live lab saved: choose a .json file that it saved.") from error
     if content.get("preset") != session.preset.name:
-        raise ValueError(f"This recipe was saved with preset {brief(content.get('preset'))}, but the page runs {session.preset.name!r}: "
-                         "open the page with that preset.")
+        raise ValueError(f"This recipe was saved with preset {brief(content.get('preset'))}, but the page runs "
+                         f"{session.preset.name!r}: choose that preset first.")
     check(recipe, session)
     hole_mask(recipe, session)
-    if frame is not None and not 0 <= frame <= recipe.iterations + recipe.steps + 1:
-        raise ValueError(f"The recipe's frame must be between 0 and {recipe.iterations + recipe.steps + 1} but is {brief(frame)}.")
-    stage = next(e for e in session.preset.shapings["per_image"].epochs if e == recipe.epochs)   # 2.0 means the stage 2
+    last = recipe.iterations + recipe.steps + 1
+    if frame is not None and not 0 <= frame <= last:
+        raise ValueError(f"The recipe's frame must be between 0 and {last} but is {brief(frame)}.")
+    stage = next(e for e in shaping(session).epochs if e == recipe.epochs)   # 2.0 means the stage 2
     recipe, here = replace(recipe, epochs=stage), facts(recipe, session)
     other = [text for name, text in FACTS.items() if content.get(name) != here[name]]
     return recipe, frame, f"It was saved with {' and '.join(other)}, so its pixels may differ." if other else ""

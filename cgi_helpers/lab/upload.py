@@ -1,4 +1,4 @@
-"""An own picture as the networks see it: a PNG or JPEG of any size becomes a small square image in [-1, 1]."""
+"""An own picture as the networks see it: a file of any size becomes a small square image in [-1, 1]."""
 
 import io
 import warnings
@@ -8,19 +8,20 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG")   # the only decoders that touch what a stranger sends; JPEG opens a phone's MPO, too
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")   # the only decoders that touch what a stranger sends; JPEG opens MPO, too
+TAKEN = "a PNG, JPEG, WebP or BMP picture"
 
 
 def read_image(content, name="the file", size=64, channels=1):
-    """(image (1, channels, size, size) in [-1, 1], note) from the bytes of a PNG or JPEG.
+    """(image (1, channels, size, size) in [-1, 1], note) from the bytes of a PNG, JPEG, WebP or BMP.
 
     The whole picture is kept: turned as its EXIF data say, shrunk by averaging until the longer side fits, transparent parts put on
     black, padded with black to a square (the data's background is black) and, for one channel, made grey (ITU-R 601 luminance).
-    `note` is "" or one sentence about what was dropped. ValueError in one sentence for anything else than one PNG or
-    JPEG of at most 50 megapixels; the size is judged before the pixels are decoded.
+    `note` is "" or one sentence about what was dropped. ValueError in one sentence for anything else than one such file of at
+    most 50 megapixels; the size is judged before the pixels are decoded.
     """
     if not content:
-        raise ValueError(f"{name} is empty: choose a PNG or JPEG picture.")
+        raise ValueError(f"{name} is empty: choose {TAKEN}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -31,9 +32,9 @@ def read_image(content, name="the file", size=64, channels=1):
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MOST_PIXELS / 1e6:.0f} megapixels: make it smaller first.") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not a picture that can be read: choose a PNG or JPEG picture.") from error
+        raise ValueError(f"{name} is not a picture that can be read: choose {TAKEN}.") from error
     except Exception as error:   # Pillow raises a dozen kinds of errors for damaged files
-        raise ValueError(f"{name} is damaged or incomplete: choose another PNG or JPEG picture.") from error
+        raise ValueError(f"{name} is damaged or incomplete: choose another file.") from error
     if pixels > MOST_PIXELS:
         raise ValueError(f"{name} has {pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}: make it smaller first.")
     small = small.convert("L" if channels == 1 else "RGB")
@@ -45,7 +46,7 @@ def read_image(content, name="the file", size=64, channels=1):
 
 def _shrink(picture, size):
     """(the picture upright, 8 bits, opaque, its longer side `size`; note). It becomes small first: all else is then quick."""
-    notes = ["It was animated: only its first frame is used."] * (picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1)
+    notes = ["It was animated: only its first frame is used."] * (picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1)
     picture.draft("RGB", (4 * size, 4 * size))   # JPEG: decode at a fraction of the size
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I"):   # no numbers to average yet

@@ -1,4 +1,4 @@
-"""What a screen shows, as plain data: pictures as PNG data URLs with captions, curves as SVG text in the page's own colours."""
+"""What a screen shows, as plain data: pictures as PNG data URLs with captions, curves as SVG in the page's own colours."""
 
 import base64
 import html
@@ -6,14 +6,12 @@ import io
 import math
 import re
 
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from ..plots import HEAT, HOLE
+from ..plots import HEAT, HOLE, _figure
 from .recipe import to_bytes
 
 CHANGE = 0.5    # change of a pixel (range 2) drawn in the darkest red
@@ -56,9 +54,20 @@ def change_scale(text="change of a pixel (black to white: 2)"):
     return {"low": "0", "high": f"≥ {CHANGE:g}", "text": text}
 
 
-def heat_colours():
-    """CSS gradient of the heat map."""
-    return ", ".join(matplotlib.colors.to_hex(HEAT(i)) for i in range(0, 256, 51))
+def changed(title, after, before, note=""):
+    """Heat map of the largest change of any channel between two uint8 images (C, H, W)."""
+    change = np.abs(after.astype(int) - before.astype(int)).max(0) / 127.5
+    return picture(title, heat(change, CHANGE), note, change_scale())
+
+
+def screen(pictures, charts=""):
+    """A view: what the widget `Screen` and `figure` draw. `heat`: CSS gradient of the heat map."""
+    return {"pictures": pictures, "charts": charts, "heat": ", ".join(to_hex(HEAT(i)) for i in range(0, 256, 51))}
+
+
+def shaped(epochs):
+    """Name of a stored discriminator."""
+    return f"D shaped {epochs:g}" if epochs else "D unshaped"
 
 
 def run_view(run, index):
@@ -66,22 +75,21 @@ def run_view(run, index):
     frame, y, mask = run.frames[index], to_bytes(run.y[0]), run.mask[0].cpu().numpy()
     refining = frame.phase == "refine"
     before = run.frames[run.searched if refining else 0].image
-    change = np.abs(frame.image.astype(int) - before.astype(int)).max(0) / 127.5
     step = f"step {frame.step}" if refining else f"iter. {frame.step}"
     step += f", {frame.kept} kept" if refining and frame.kept != frame.step else ""
-    judge = f"D shaped {run.recipe.epochs:g}" if refining and run.recipe.epochs else "D unshaped"
+    judge = shaped(run.recipe.epochs if refining else 0)
     logit = frame.score if refining else frame.logit   # of the picture shown; the curve has that of the present step
     d = "" if math.isnan(logit) else f"{judge}: {probability(logit)} real"
     pictures = [picture("input", masked(y, mask), "the hole is blue"),
-                picture("refined" if refining else "filled by the search", frame.image, f"{step}, PSNR {byte_psnr(frame.image, y):.1f} dB"),
-                picture("change", heat(change, CHANGE), d, change_scale()),
+                picture("refined" if refining else "filled by the search", frame.image, f"{step}, {psnr(frame.image, y)}"),
+                changed("change", frame.image, before, d),
                 picture("original", y, "")]
     search, steps = run.frames[:run.searched], run.frames[run.searched:]
     here = (index, None) if not refining else (None, index - run.searched)
     charts = (chart("context loss", "iteration", [f.context for f in search], here[0], run.recipe.iterations)
               + chart("prior loss", "iteration", [f.prior for f in search], here[0], run.recipe.iterations)
               + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps))
-    return {"pictures": pictures, "charts": charts, "heat": heat_colours()}
+    return screen(pictures, charts)
 
 
 def probability(logit):
@@ -90,10 +98,10 @@ def probability(logit):
     return "less than 0.1 %" if p < 0.001 else "more than 99.9 %" if p > 0.999 else f"{100 * p:.1f} %"
 
 
-def byte_psnr(a, b):
-    """PSNR in dB of two uint8 images (the stored frames)."""
+def psnr(a, b):
+    """PSNR of two uint8 images (the stored frames) as text."""
     error = np.mean((a.astype(float) - b) ** 2)
-    return math.inf if error == 0 else 10 * math.log10(255 ** 2 / error)
+    return f"PSNR {math.inf if error == 0 else 10 * math.log10(255 ** 2 / error):.1f} dB"
 
 
 def number(v):
@@ -103,32 +111,33 @@ def number(v):
 
 def chart(title, xlabel, values, marker=None, most=1, width=161, height=104):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
-    left, right, top, bottom = 2, 2, 20, 18
+    left, right, top, bottom = 2, width - 2, 20, height - 18
     finite = [v for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    span = (high - low) or 1.0
 
     def at(i, v):
-        return (left + (width - left - right) * i / max(1, most), top + (height - top - bottom) * (1 - (v - low) / span))
+        return left + (right - left) * i / max(1, most), bottom - (bottom - top) * (v - low) / ((high - low) or 1.0)
 
     points = " ".join("{:.1f},{:.1f}".format(*at(i, v)) for i, v in enumerate(values) if math.isfinite(v))
     parts = [f'<text x="{left}" y="14" class="name">{html.escape(title)}</text>',
-             f'<rect x="{left}" y="{top}" width="{width - left - right}" height="{height - top - bottom}" class="frame"/>',
+             f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" class="frame"/>',
              f'<polyline points="{points}" class="curve"/>',
              f'<text x="{left}" y="{height - 4}" class="small">0</text>',
              f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
-             f'<text x="{width - right}" y="{height - 4}" class="small end">{most}</text>']
+             f'<text x="{right}" y="{height - 4}" class="small end">{most}</text>']
     if finite:   # a falling curve leaves the upper right corner free, a rising one the upper left
-        corner = f'x="{width - right - 4}" class="small end"' if finite[-1] < finite[0] else f'x="{left + 4}" class="small"'
-        parts += [f'<text {corner} y="{top + y}">{name} {number(v)}</text>' for y, name, v in ((14, "max", high), (30, "min", low))]
-    if marker is not None and marker < len(values) and math.isfinite(values[marker]):
+        x, side = (right - 4, " end") if finite[-1] < finite[0] else (left + 4, "")
+        parts += [f'<text x="{x}" class="small{side}" y="{top + y}">{name} {number(v)}</text>'
+                  for y, name, v in ((14, "max", high), (30, "min", low))]
+    now = number(values[marker]) if marker is not None and marker < len(values) else ""
+    if now and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
-        parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height - bottom}" class="marker"/>',
+        parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="marker"/>',
                   f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot"/>',
-                  f'<text x="{width - right}" y="14" class="name end">{number(values[marker])}</text>']
-    label = f"{title} over {xlabel}" + (f", now {number(values[marker])}" if marker is not None and marker < len(values) else "")
-    return (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">'
-            + "".join(parts) + "</svg>")
+                  f'<text x="{right}" y="14" class="name end">{now}</text>']
+    label = html.escape(f"{title} over {xlabel}" + f", now {now}" * bool(now))
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def compare_view(run, images):
@@ -136,17 +145,14 @@ def compare_view(run, images):
     y, mask = to_bytes(run.y[0]), run.mask[0].cpu().numpy()
     base = to_bytes(images["semantic"][0])
     shown = [picture("input", masked(y, mask), "the hole is blue"), picture("original", y),
-             picture("search alone", base, f"PSNR {byte_psnr(base, y):.1f} dB")]
+             picture("search alone", base, psnr(base, y))]
     for epochs, image in images.items():
-        if epochs == "semantic":
-            continue
-        pixels = to_bytes(image[0])
-        title = "D not shaped" if not epochs else f"D shaped {epochs:g} epoch{'s' if epochs > 1 else ''}"
-        shown.append(picture(title, pixels, f"PSNR {byte_psnr(pixels, y):.1f} dB"))
-    last = to_bytes(images[run.recipe.epochs][0])
-    change = np.abs(last.astype(int) - base.astype(int)).max(0) / 127.5
-    shown.append(picture(f"change at {run.recipe.epochs:g} epochs", heat(change, CHANGE), "", change_scale("change of a pixel")))
-    return {"pictures": shown, "charts": "", "heat": heat_colours()}
+        if epochs != "semantic":
+            pixels = to_bytes(image[0])
+            title = shaped(epochs) + f" epoch{'s' * (epochs > 1)}" * bool(epochs)
+            shown.append(picture(title, pixels, psnr(pixels, y)))
+    shown.append(changed(f"change at {run.recipe.epochs:g} epochs", to_bytes(images[run.recipe.epochs][0]), base))
+    return screen(shown)
 
 
 def diversity_view(run, images, spread):
@@ -155,9 +161,9 @@ def diversity_view(run, images, spread):
     shown = [picture("input", masked(y, mask), "the hole is blue")]
     for i, image in enumerate(images):
         pixels = to_bytes(image)
-        shown.append(picture(f"from z {i + 1}", pixels, f"PSNR {byte_psnr(pixels, y):.1f} dB"))
+        shown.append(picture(f"from z {i + 1}", pixels, psnr(pixels, y)))
     shown.append(picture("spread", heat(spread.cpu().numpy(), CHANGE), "", change_scale("standard deviation")))
-    return {"pictures": shown, "charts": "", "heat": heat_colours()}
+    return screen(shown)
 
 
 def gradient_view(run, maps):
@@ -166,40 +172,34 @@ def gradient_view(run, maps):
     Averaged over SMOOTH x SMOOTH pixels; every map is drawn relative to its own largest value, because between
     discriminators the lengths are not comparable.
     """
-    mask, hole = run.mask[0].cpu().numpy(), run.mask[0, 0].cpu().numpy() == 0
-    shown = [picture("search alone", to_bytes(run.semantic[0]), "what D looks at")]
-    rows = []
-    for name in ("semantic", "refined"):
-        row = []
+    hole, shown = run.mask[0, 0].cpu().numpy() == 0, []
+    for name, title, note in (("semantic", "search alone", "what D looks at"),
+                              ("refined", "refined", f"hole: {100 * hole.mean():.0f} % of area")):
+        shown.append(picture(title, to_bytes(getattr(run, name)[0]), note))
         for epochs, both in maps.items():
             values = F.avg_pool2d(both[name][None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0].numpy()
             share = values[hole].sum() / max(values.sum(), 1e-12)
-            title = "D not shaped" if not epochs else f"D shaped {epochs:g}"
-            row.append(picture(title, heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
-                               {"low": "0", "high": "largest", "text": ""}))
-        rows.append(row)
-    refined = picture("refined", to_bytes(run.refined[0]), f"hole: {100 * (1 - mask.mean()):.0f} % of area")
-    return {"pictures": shown + rows[0] + [refined] + rows[1], "charts": "", "heat": heat_colours()}
+            shown.append(picture(shaped(epochs), heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
+                                 {"low": "0", "high": "largest", "text": ""}))
+    return screen(shown)
 
 
 def figure(view, columns=4, title=None):
-    """The pictures of a screen as a matplotlib Figure, for a batch run: the same pixels, titles, notes and colour bars."""
+    """A screen as a matplotlib Figure, for a batch run: the same pixels, titles, notes and colour bars."""
     shown = view["pictures"]
     rows = -(-len(shown) // columns)
-    result = Figure(figsize=(min(11, 1.75 * columns), 2.35 * rows + 0.4 * bool(title)), layout="constrained")
-    if title:
-        result.suptitle(title, x=0.01, ha="left", fontsize=11)
-    for ax, p in zip(result.subplots(rows, columns, squeeze=False).flat, shown + [None] * (rows * columns - len(shown))):
+    result = _figure(1.75 * columns, 2.35 * rows + 0.4 * bool(title), title)
+    axes = result.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
         ax.set_axis_off()
-        if p is None:
-            continue
+    for ax, p in zip(axes, shown):
         ax.imshow(pixels_of(p["src"]).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(p["title"], fontsize=9)
-        ax.text(0.5, -0.04, p["note"], transform=ax.transAxes, ha="center", va="top", fontsize=8)
+        ax.text(0.5, -0.04, p["note"], transform=ax.transAxes, ha="center", va="top", fontsize=9)
         if p["scale"]:
             bar = ax.inset_axes([0.2, -0.24, 0.6, 0.05])
             bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
             bar.set(xticks=[], yticks=[])
-            bar.text(-0.06, 0.5, p["scale"]["low"], transform=bar.transAxes, ha="right", va="center", fontsize=8)
-            bar.text(1.06, 0.5, p["scale"]["high"], transform=bar.transAxes, ha="left", va="center", fontsize=8)
+            for x, side, text in ((-0.06, "right", p["scale"]["low"]), (1.06, "left", p["scale"]["high"])):
+                bar.text(x, 0.5, text, transform=bar.transAxes, ha=side, va="center", fontsize=9)
     return result

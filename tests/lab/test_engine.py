@@ -34,7 +34,7 @@ def test_a_run_is_the_packages_search_and_refinement(engine, recipe, session):
     G, E, D0, D = engine.load(recipe.epochs)
     y, mask, p = session.data["test"].batch([0]), center_mask(64), session.preset
     z = last(find_latent(G, D0, y, mask, z=E(y, mask), iterations=6, optimiser="adam", lr=WARM_LR, lam=recipe.lam))["z"]
-    refined, logits = refine_all(G, D, z, layer=p.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask))
+    refined, logits = refine_all(G, D, z, layer=recipe.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask))
     torch.testing.assert_close(run.z, z, rtol=0, atol=0)
     torch.testing.assert_close(run.refined, refined, rtol=0, atol=0)
     assert torch.equal(run.semantic, composite(y, G(z), mask))
@@ -58,6 +58,21 @@ def test_the_score_during_the_search_is_that_of_the_unshaped_discriminator(engin
     assert np.isnan(logit_of(0.0, 0.0))
 
 
+def test_lambda_zero_leaves_the_discriminator_out_of_the_search(engine, recipe):
+    run = engine.run(replace(recipe, lam=0.0))
+    searched = run.frames[:run.searched]
+    assert all(f.prior == 0 and np.isnan(f.logit) for f in searched) and searched[-1].context < searched[0].context
+    assert run.refined is not None and np.isfinite(run.frames[-1].logit)
+
+
+def test_the_encoder_alone_is_its_answer_refined(engine, recipe):
+    run = engine.run(replace(recipe, search="encoder alone"))
+    G, E, _, _ = engine.load(recipe.epochs)
+    assert run.searched == 1 and run.recipe.iterations == 0
+    torch.testing.assert_close(run.z, E(run.y, run.mask), rtol=0, atol=0)
+    torch.testing.assert_close(run.semantic, composite(run.y, G(run.z), run.mask), rtol=0, atol=0)
+
+
 def test_a_knob_of_the_refinement_keeps_the_search(engine, recipe, monkeypatch):
     first = engine.run(recipe)
     monkeypatch.setattr("cgi_helpers.lab.engine.find_latent", None)  # searching again would fail
@@ -69,7 +84,8 @@ def test_a_knob_of_the_refinement_keeps_the_search(engine, recipe, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"search": "random start"}, {"search": "report's recipe"}, {"seed": 5, "search": "random start"},
-                                    {"restarts": 3}, {"image": 1}, {"hole": "half"}, {"lam": 5.0}, {"iterations": 3}])
+                                    {"restarts": 3}, {"image": 1}, {"hole": "half"}, {"lam": 5.0}, {"iterations": 3},
+                                    {"search": "encoder alone"}])
 def test_every_field_of_the_search_matters(engine, recipe, change):
     assert not torch.equal(engine.run(recipe).z, engine.run(replace(recipe, **change)).z)
 

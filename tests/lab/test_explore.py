@@ -13,7 +13,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 import cgi_helpers  # noqa: E402
 from cgi_helpers.lab import explore  # noqa: E402
-from cgi_helpers.lab.logslider import LogSlider  # noqa: E402
+from cgi_helpers.lab.number import Number  # noqa: E402
 from cgi_helpers.lab.worker import Worker  # noqa: E402
 
 PNG = b"\x89PNG\r\n"
@@ -100,12 +100,13 @@ def test_defaults_of_the_function_are_the_defaults_of_the_controls():
     calls = []
     explorer = explore(drawing(calls), synchronous=True, hints={"lam": "weight of the prior"}, **CONTROLS)
     kinds = {n: type(c) for n, c in explorer.controls.items()}
-    assert kinds == {"lam": LogSlider, "layer": widgets.IntSlider, "mask": widgets.Dropdown, "rate": widgets.FloatSlider}
+    assert kinds == {"lam": Number, "layer": Number, "mask": widgets.Dropdown, "rate": Number}
     assert explorer.values() == {"lam": pytest.approx(0.01), "layer": 2, "mask": "center", "rate": 0.5}
-    assert (explorer.controls["layer"].min, explorer.controls["layer"].max) == (0, 4)
+    stops = {n: [v for _, v in explorer.controls[n].slider.options] for n in ("layer", "rate")}
+    assert stops["layer"] == [0, 1, 2, 3, 4] and len(stops["rate"]) == 51 and (stops["rate"][0], stops["rate"][-1]) == (0, 1)
     notches = [v for _, v in explorer.controls["lam"].slider.options]
     assert (notches[0], notches[-1], len(notches)) == (1e-4, 1.0, 41)
-    assert explorer.controls["lam"].slider.tooltip == explorer.controls["lam"].number.tooltip == "weight of the prior"
+    assert explorer.controls["lam"].slider.tooltip == explorer.controls["lam"].field.tooltip == "weight of the prior"
     assert list(explorer.children) == [*explorer.controls.values(), explorer.status, explorer.picture]
     assert calls == [] and explorer.frames == 0 and explorer.picture.value == b""  # nothing before one is moved
     assert explorer.picture.layout.display == "none"  # and no sign of a broken picture
@@ -122,6 +123,14 @@ def test_moving_a_control_draws_the_new_values():
     assert "Computing" not in explorer.status.value
     explorer.refresh()  # what a button would call
     assert explorer.frames == 3 and calls[-1] == calls[-2]
+
+
+def test_a_number_beyond_the_range_gets_a_word_until_the_next_move():
+    explorer = explore(drawing([]), synchronous=True, **CONTROLS)
+    explorer.controls["layer"].field.value = 40
+    assert explorer.values()["layer"] == 4 and explorer.status.value == "layer goes from 0 to 4, so 40 became 4."
+    explorer.controls["layer"].slider.value = 3
+    assert "became" not in explorer.status.value
 
 
 def test_an_error_is_shown_and_the_next_drawing_clears_it():

@@ -16,7 +16,7 @@ from PIL import Image
 from cgi_helpers.data import CLASSES
 from cgi_helpers.lab import LiveLab, views
 from cgi_helpers.lab.engine import Engine, Run
-from cgi_helpers.lab.logslider import LogSlider
+from cgi_helpers.lab.number import Number
 from cgi_helpers.lab.page import TABS
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
 from cgi_helpers.method.masks import MASKS, center_mask
@@ -64,7 +64,7 @@ def test_the_shipped_defaults_survive_the_controls(monkeypatch):
     assert LiveLab(laptop, synchronous=True, start=False).recipe() == default_recipe(laptop)
 
 
-@pytest.mark.parametrize("knob, value", [("lam", 0.5), ("iterations", 4), ("restarts", 2), ("seed", 3), ("layer", 1), ("step_size", 0.01), ("steps", 1),
+@pytest.mark.parametrize("knob, value", [("lam", 0.5), ("lam", 0.0), ("iterations", 4), ("restarts", 2), ("seed", 3), ("layer", 1), ("step_size", 0.01), ("steps", 1),
                                          ("stop", "median"), ("epochs", 0), ("search", "random start")])
 def test_every_knob_runs_with_its_new_value(make, knob, value):
     page = make()
@@ -74,8 +74,9 @@ def test_every_knob_runs_with_its_new_value(make, knob, value):
 
 def test_every_knob_has_a_sentence_and_a_label(make):
     for name, knob in make().knobs.items():
-        tooltip = knob.slider.tooltip if isinstance(knob, LogSlider) else knob.tooltip
-        label = knob.slider.description if isinstance(knob, LogSlider) else knob.description
+        number = isinstance(knob, Number)
+        tooltip, label = (knob.hint, knob.name) if number else (knob.tooltip, knob.description)
+        assert all(part.tooltip == tooltip for part in getattr(knob, "parts", ()))
         assert tooltip.endswith(".") and len(tooltip) > 20 and label, name
 
 
@@ -203,6 +204,32 @@ def test_step_through_a_finished_run(make):
     assert np.array_equal(shown(page, "refined"), page.run.frames[page.run.searched].image) and page.runs_started == 1
 
 
+def test_another_tab_keeps_the_place_of_the_play_bar(make):
+    page = make()
+    page.ask()
+    go_to(page, 4)
+    for index in (1, 3, 0):
+        page.tabs.selected_index = index
+        assert page.player.frame == page.index == 4 and page.player.enabled
+    assert np.array_equal(shown(page, "filled by the search"), page.run.frames[4].image)
+    page.tabs.selected_index = 2
+    page.knobs["steps"].value = 2   # another run: it ends on its last frame
+    page.tabs.selected_index = 0
+    assert page.index == len(page.run.frames) - 1 and page.run.recipe.steps == 2
+
+
+def test_typed_numbers_beyond_the_range_get_a_word(make, session):
+    page, most = make(), len(session.data["test"]) - 1
+    for knob, typed, kept in ((page.knobs["steps"], 999, 200), (page.knobs["lam"], 50.0, 10.0), (page.knobs["seed"], -1, 0),
+                              (page.number, 10 ** 6, most)):
+        knob.field.value = typed
+        assert knob.value == knob.field.value == kept and (knob is page.knobs["seed"] or "Done" in page.status.value)
+        assert page.notice.value.count("goes from") == 1 and f"became {kept:.10g}." in page.notice.value
+    assert page.run.recipe.image == most and page.run.recipe.steps == 200
+    page.knobs["steps"].field.value = 3
+    assert page.notice.value == ""
+
+
 @pytest.mark.parametrize("index, name", list(enumerate(TABS))[1:])
 def test_other_tabs_compute_when_they_are_opened(make, index, name):
     page = make()
@@ -328,7 +355,7 @@ def test_comparisons_tell_their_progress(make, monkeypatch, index):
 
 def test_run_and_stop_are_above_the_tabs(make):
     page = make()
-    assert {page.start, page.halt, page.status} == set(page.children[1].children) and page.tabs is page.children[-1]
+    assert {page.start, page.halt, page.preset, page.status} == set(page.children[0].children) and page.tabs is page.children[-1]
 
 
 def test_the_defaults_button_tells_its_errors(make, monkeypatch):
@@ -376,11 +403,11 @@ def test_missing_data_are_a_sentence_until_they_are_there(session, equip, root, 
         raise FileNotFoundError("Fashion-MNIST was found nowhere: install it.")
     monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", missing)
     page = LiveLab(session, synchronous=True)
-    assert "found nowhere: install it" in page.status.value and page.number.max == 0
+    assert "found nowhere: install it" in page.status.value and page.number.high == 0
     monkeypatch.undo()
     equip(page.engine)
     page._act(page.ask)
-    assert "Done" in page.status.value and page.number.max == len(session.data["test"]) - 1 and page.recipe() == default_recipe(session)
+    assert "Done" in page.status.value and page.number.high == len(session.data["test"]) - 1 and page.recipe() == default_recipe(session)
     page.number.value = 3
     assert page.run.recipe.image == 3
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgi_helpers.lab.picker import FilePicker
+from cgi_helpers.lab.browser import FilePicker
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cgi_helpers.pipeline.session import start
 
 def test_defaults_are_the_presets_best_search_and_refinement(session):
     r, p = default_recipe(session), session.preset
-    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", WARM_ITERATIONS, p.lam, p.layer, p.refine_steps)
+    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", WARM_ITERATIONS, p.lam, 2, p.shapings["per_image"].steps)
     assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.shapings["per_image"].step_size, "best", p.mask, 0, "", 1)
     assert r.epochs == p.shapings["per_image"].epochs[-1]  # nothing was chosen yet
 
@@ -66,7 +66,8 @@ NONE = "not a recipe"
     ({"layer": 5}, "layer must be"), ({"layer": -1}, "layer must be"), ({"stop": "never"}, "stop must be"), ({"search": "magic"}, "search must be"),
     ({"epochs": 3}, "epochs must be"), ({"iterations": 10 ** 9}, "iterations must be"), ({"restarts": 0}, "restarts must be"),
     ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole"),
-    ({"lam": 0}, "lam must"), ({"lam": 50}, "lam must"), ({"lam": float("nan")}, "lam must"), ({"step_size": 30}, "step_size must"),
+    ({"lam": 1e-9}, "lam must"), ({"lam": 50}, "lam must"), ({"lam": float("nan")}, "lam must"), ({"step_size": 30}, "step_size must"),
+    ({"step_size": 0}, "step_size must"), ({"mode": "batch"}, "mode must"),
     ({"steps": True}, NONE), ({"steps": 3.0}, NONE), ({"lam": True}, NONE), ({"epochs": "2"}, NONE), ({"seed": None}, NONE), ({"lam": 10 ** 400}, NONE),
     ({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"), ({"frame": -1}, "frame must be"),
     ({"frame": 10 ** 5}, "frame must be"), ({"frame": True}, NONE), ({"frame": "1"}, NONE), ({"hole": "x" * 10 ** 5}, "Unknown hole")])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgi_helpers.lab.upload import read_image
+from cgi_helpers.lab.upload import TAKEN, read_image
 
 
 def file(picture, kind="PNG", **options):
@@ -61,6 +61,16 @@ def test_jpeg_and_colour_become_grey():
     assert read_image(file(Image.new("CMYK", (20, 20)), "JPEG"))[0].min() > 0.98
 
 
+@pytest.mark.parametrize("kind, options", [("WEBP", {"lossless": True}), ("BMP", {})])
+def test_webp_and_bmp_keep_their_pixels(kind, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    content = file(grey(pixels), kind, **options)
+    assert torch.equal(read_image(content, channels=3)[0], torch.tensor(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1)
+    assert read_image(content)[0].shape == (1, 1, 64, 64)
+    see_through = file(Image.new("RGBA", (9, 9), (255, 255, 255, 0)), kind, **options)
+    assert kind == "BMP" or read_image(see_through)[1] == "Its transparent parts became black."
+
+
 def test_modes_of_png():
     white = [file(Image.fromarray(np.full((9, 9), 65535, np.uint16))), file(Image.new("1", (9, 9), 1)), file(Image.new("P", (9, 9), 0), transparency=None)]
     assert (read_image(white[0])[0] == 1).all() and (read_image(white[1])[0] == 1).all()
@@ -89,9 +99,10 @@ def test_transparent_parts_become_black_and_that_is_said():
 
 
 def test_the_first_frame_of_an_animation_and_that_is_said():
-    content = file(grey(np.full((64, 64), 255)), save_all=True, append_images=[grey(np.zeros((64, 64)))])
-    x, note = read_image(content)
-    assert note == "It was animated: only its first frame is used." and (x == 1).all()
+    for kind in ("PNG", "WEBP"):
+        content = file(grey(np.full((64, 64), 255)), kind, save_all=True, append_images=[grey(np.zeros((64, 64)))])
+        x, note = read_image(content)
+        assert note == "It was animated: only its first frame is used." and (x > 0.98).all()
 
 
 def test_a_large_picture_of_16_bits_becomes_small_before_anything_else():
@@ -120,8 +131,11 @@ NOISE = file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))))
 
 @pytest.mark.parametrize("content, sentence", [
     (b"", "is empty"), (b"hello, I am text", "not a picture that can be read"), (NOISE[:3000], "damaged or incomplete"), (NOISE[:20], "damaged or incomplete|not a picture"),
-    (file(grey(np.zeros((9, 9))), "GIF"), "not a picture that can be read: choose a PNG or JPEG"), (file(grey(np.zeros((9, 9))), "TIFF"), "not a picture that can be read: choose a PNG or JPEG"),
-    (file(grey(np.zeros((9, 9))), "WEBP"), "not a picture that can be read: choose a PNG or JPEG"), (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "JPEG")[:900], "damaged or incomplete"),
+    (file(grey(np.zeros((9, 9))), "GIF"), f"not a picture that can be read: choose {TAKEN}"),
+    (file(grey(np.zeros((9, 9))), "TIFF"), f"not a picture that can be read: choose {TAKEN}"),
+    (file(grey(np.zeros((7_100, 7_100))), "BMP"), "50 megapixels, more than 50"),
+    (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "WEBP")[:900], "damaged or incomplete|not a picture"),
+    (file(grey(np.zeros((99, 99))), "BMP")[:900], "damaged or incomplete"), (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "JPEG")[:900], "damaged or incomplete"),
     (NOISE[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2 ** 21))) + NOISE[33:], "damaged or incomplete"),
     (huge_png(10_000, 5_001), "50 megapixels, more than 50"), (huge_png(60_000, 60_000), "more than 50")])
 def test_everything_else_is_refused_in_one_sentence(content, sentence):
@@ -131,11 +145,13 @@ def test_everything_else_is_refused_in_one_sentence(content, sentence):
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded():
-    content = file(grey(np.zeros((7_100, 7_100))))  # 50.4 megapixels in 50 kB
+    content = [file(grey(np.zeros((7_100, 7_100))), kind, **options)   # 50.4 megapixels in 50 kB and 34 bytes
+               for kind, options in (("PNG", {}), ("WEBP", dict(lossless=True, quality=0, method=0)))]
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="50 megapixels, more than 50"):
-            read_image(content)
+        for one in content:
+            with pytest.raises(ValueError, match="50 megapixels, more than 50"):
+                read_image(one)
         assert tracemalloc.get_traced_memory()[1] < 5e6  # bytes
     finally:
         tracemalloc.stop()

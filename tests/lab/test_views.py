@@ -89,7 +89,7 @@ def test_other_screens_hold_what_was_computed(run, session, equip):
     recipe = run.recipe
     _, images = result = engine.compare(recipe, never)
     got = shown(views.compare_view(*result))
-    assert np.array_equal(got["D not shaped"], to_bytes(images[0][0])) and np.array_equal(got["D shaped 2 epochs"], to_bytes(images[2][0]))
+    assert np.array_equal(got["D unshaped"], to_bytes(images[0][0])) and np.array_equal(got["D shaped 2 epochs"], to_bytes(images[2][0]))
     assert np.array_equal(got["search alone"], to_bytes(images["semantic"][0]))
     _, several, _ = result = engine.diversity(recipe, 3, never)
     got = shown(views.diversity_view(*result))
