@@ -4,9 +4,10 @@ import ipywidgets as widgets
 
 from ..method.refine import STOPS
 from .number import Number
-from .recipe import RANGES, SEARCHES, layers, shaping
+from .recipe import RANGES, SEARCHES, layers, modes, shaping
 
 WIDTH, LABEL = "334px", "128px"
+MODE_NAMES = {"independent": "running statistics", "field": "recorded field"}
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
 
 
@@ -36,7 +37,7 @@ def make_knobs(session, recipe):
                         "pixels.", names),
         "mode": choice("mode", "D judges by", "BatchNorm in D of a single image: its running statistics, or those recorded while "
                        "training images were refined together (where hole, layer and step size are the recorded ones).",
-                       [("running statistics", "independent"), ("recorded field", "field")]),
+                       [(MODE_NAMES[mode], mode) for mode in modes(session)]),
         "step_size": number("step_size", "step size", "How far one refinement step moves the activations along D's gradient "
                             "(momentum 0.9)."),
         "steps": number("steps", "refinement steps", "Number of refinement steps."),

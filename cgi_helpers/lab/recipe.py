@@ -16,8 +16,9 @@ from ..method.runtime import fast_dtype, generator
 
 FORMAT = "cgi live lab 2"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
-MODES = ("independent", "field")   # D by its running statistics; in the recorded field, where hole and path fit
+MODES = ("independent", "field")   # how D judges: by its running statistics; in the recorded field, where that fits
 DEFAULT_MODE = "independent"
+FIELD = "field_best"     # artifact: {"field": what `record_field` gave for the preset's hole, "epochs", "weight"}
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
 RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1),
@@ -72,6 +73,11 @@ def default_recipe(session, tuned=True):
 def shaping(session):
     """The preset's shaping of the discriminators that judge a single image."""
     return session.preset.shapings[JUDGE]
+
+
+def modes(session):
+    """Those of MODES that the page can offer: "field" where one was recorded."""
+    return MODES if session.store.find(FIELD) else MODES[:1]
 
 
 def layers(session):
@@ -133,7 +139,7 @@ def target(recipe, session):
 def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
     p, split = session.preset, session.data["test"]
-    choices = {"search": SEARCHES, "stop": STOPS, "mode": MODES, "epochs": shaping(session).epochs, "layer": layers(session)}
+    choices = {"search": SEARCHES, "stop": STOPS, "mode": modes(session), "epochs": shaping(session).epochs, "layer": layers(session)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
             raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} "

@@ -5,6 +5,7 @@ import html
 import io
 import math
 import re
+import textwrap
 
 import numpy as np
 import torch.nn.functional as F
@@ -188,16 +189,17 @@ def figure(view, columns=4, title=None):
     """A screen as a matplotlib Figure, for a batch run: the same pixels, titles, notes and colour bars."""
     shown = view["pictures"]
     rows = -(-len(shown) // columns)
-    result = _figure(1.75 * columns, 2.35 * rows + 0.4 * bool(title), title)
+    width = min(1.75, 11 / columns)   # inches of a picture
+    result = _figure(width * columns, (width + 0.75) * rows + 0.4 * bool(title), title)
     axes = result.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
     for ax, p in zip(axes, shown):
         ax.imshow(pixels_of(p["src"]).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(p["title"], fontsize=9)
-        ax.text(0.5, -0.04, p["note"], transform=ax.transAxes, ha="center", va="top", fontsize=9)
+        ax.text(0.5, -0.04, textwrap.fill(p["note"], int(12 * width)), transform=ax.transAxes, ha="center", va="top", fontsize=9)
         if p["scale"]:
-            bar = ax.inset_axes([0.2, -0.24, 0.6, 0.05])
+            bar = ax.inset_axes([0.2, -0.36, 0.6, 0.05])
             bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
             bar.set(xticks=[], yticks=[])
             for x, side, text in ((-0.06, "right", p["scale"]["low"]), (1.06, "left", p["scale"]["high"])):

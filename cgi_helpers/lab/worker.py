@@ -15,14 +15,11 @@ class Worker:
     """Runs `job(cancel)` on one thread; a newer `submit` sets the running job's `cancel` event and replaces waiting ones.
 
     Which thread a widget callback runs on differs between ipykernel versions, so callbacks only submit.
-    `synchronous`: run at once in the caller (papermill, nbval, front ends that do not show updates from threads); None: as
-    the environment variable CGI_SYNC says (1 or 0), else in Google Colab.
+    `synchronous`: run at once in the caller (papermill, nbval, Colab); None: see `synchronous_here`.
     """
 
     def __init__(self, synchronous=None):
-        if synchronous is None:
-            synchronous = synchronous_here()
-        self.synchronous = synchronous
+        self.synchronous = synchronous_here() if synchronous is None else synchronous
         self.condition, self.waiting, self.cancel, self.thread = threading.Condition(), None, threading.Event(), None
         self.busy = self.closed = False
 

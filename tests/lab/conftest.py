@@ -1,20 +1,36 @@
 """A smoke session whose networks look trained, without training any."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from nets import lively
 
+from cgi_helpers.method.runtime import generator
+from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import start
 
 pytest.importorskip("ipywidgets")
+
+from cgi_helpers.lab.engine import Engine  # noqa: E402
+from cgi_helpers.lab.recipe import default_recipe  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def networks():
     """{kind: network} as `Engine.nets` holds them: float32, eval, no parameter gradients."""
-    session = start("smoke", device="cpu", progress=False)
-    stages = session.preset.shapings["per_image"].epochs
+    return tiny(start("smoke", device="cpu", progress=False))
+
+
+@pytest.fixture
+def session(root):
+    return start("smoke", device="cpu", progress=False)
+
+
+def tiny(session):
+    """{kind: network} as `Engine.nets` holds them: float32, eval, no parameter gradients."""
     nets = {kind: lively(session.build(kind), i) for i, kind in enumerate(("generator", "encoder"))}
+    stages = session.preset.shapings["per_image"].epochs
     nets.update({e: lively(session.build("discriminator"), 10 + i) for i, e in enumerate(stages)})
     for net in nets.values():
         net.float().requires_grad_(False).amp = None
@@ -23,9 +39,29 @@ def networks():
     return nets
 
 
-@pytest.fixture
-def session(root):
-    return start("smoke", device="cpu", progress=False)
+class Colours:
+    """Twenty random colour images as a split; no labels."""
+    labels = classes = None
+
+    def __init__(self, size):
+        self.images = torch.rand(20, 3, size, size, generator=generator("colours")) * 2 - 1
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, index, device="cpu"):
+        return self.images[index].to(device)
+
+
+@pytest.fixture(params=[32, 64])
+def colour(request, root):
+    """(engine, short recipe, (3, side)) of a session with colour images without labels and networks that look trained."""
+    session = start(get_preset("smoke", channels=3, size=request.param), device="cpu", progress=False)
+    session.__dict__["data"] = dict.fromkeys(("train", "validation", "test"), Colours(request.param))
+    engine = Engine(session)
+    engine.nets.update(tiny(session))
+    recipe = replace(default_recipe(session), iterations=4, steps=3, layer=1, step_size=0.05)
+    return engine, recipe, (3, request.param)
 
 
 @pytest.fixture

@@ -163,6 +163,20 @@ def test_gradients_are_those_of_finite_differences(engine, recipe):
         D.float()
 
 
+def test_colour_and_32_pixels_in_everything_an_engine_does(colour):
+    engine, recipe, (channels, size) = colour
+    run, images = engine.compare(recipe, NEVER)
+    shape = (1, channels, size, size)
+    assert all(x.shape == shape for x in images.values()) and run.frames[-1].image.shape == shape[1:]
+    known = run.mask == 1
+    assert torch.equal(run.refined * known, run.y * known) and not torch.equal(run.refined, run.semantic)
+    assert (run.y[:, 0] - run.y[:, 1]).abs().max() > 0.1   # not grey
+    _, several, spread = engine.diversity(recipe, 2, NEVER)
+    assert several.shape == (2, *shape[1:]) and spread.shape == shape[2:]
+    _, maps = engine.gradients(recipe, NEVER)
+    assert all(m.shape == shape[2:] for both in maps.values() for m in both.values())
+
+
 def test_what_is_missing_or_wrong_is_said_before_any_work(session, engine, recipe):
     with pytest.raises(ArtifactError, match="python -m cgi_helpers"):
         Engine(session).run(recipe)

@@ -17,7 +17,7 @@ from cgi_helpers.data import CLASSES
 from cgi_helpers.lab import LiveLab, views
 from cgi_helpers.lab.engine import Engine, Run
 from cgi_helpers.lab.number import Number
-from cgi_helpers.lab.page import TABS
+from cgi_helpers.lab.page import TABS, available_presets
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
 from cgi_helpers.method.masks import MASKS, center_mask
 from cgi_helpers.pipeline.session import start
@@ -416,6 +416,45 @@ def test_texts_are_escaped(make):
     page = make()
     page.upload.taken("<img src=x onerror=alert(1)>.png", b"x")
     assert "<img" not in page.notice.value and "&lt;img" in page.notice.value
+
+
+def test_colour_in_every_tab(colour):
+    engine, recipe, (channels, size) = colour
+    page = LiveLab(engine.session, recipe=recipe, synchronous=True, start=False)
+    page.engine.nets.update(engine.nets)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3))
+    page.upload.taken("mine.png", picture(pixels))
+    assert np.array_equal(shown(page, "original"), pixels.transpose(2, 0, 1))
+    assert np.array_equal(views.pixels_of(page.painter.image), pixels.transpose(2, 0, 1))
+    page.painter.add_rectangle(0, 0, 9, 9)
+    assert (page.run.mask[..., :9, :9] == 0).all() and "Done" in page.status.value
+    for index, name in enumerate(TABS):
+        page.tabs.selected_index = index
+        pictures = [views.pixels_of(p["src"]) for p in page.screens[name].view["pictures"]]
+        assert "Done" in page.status.value and {x.shape for x in pictures} == {(3, size, size)}
+        assert any(np.abs(x[0].astype(int) - x[1]).max() > 20 for x in pictures)
+    page.tabs.selected_index = 0
+    page._choose_random()   # images without labels: all of them
+    assert page.picture == "" and page.label.options == ("any class", "your picture") and page.kind.value == "<b></b>"
+    page._act(page.save)
+    assert np.asarray(Image.open(page.saved.with_suffix(".png"))).shape == (size, size, 3)
+
+
+def test_another_preset_is_chosen_on_the_page(make, session, root, monkeypatch):
+    assert make().preset.layout.display == "none" and available_presets() == []   # nothing to choose
+    for folder in ("data/pretrained/paper", "artifacts/smoke"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "generator.safetensors").write_bytes(b"")
+    assert available_presets() == ["smoke", "paper"] and available_presets(1) == []
+    page = make()
+    page.ask()
+    assert page.preset.options == ("smoke", "paper") and page.preset.layout.display is None
+    monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", lambda *args, **options: session.data)
+    page.preset.value = "paper"
+    assert page.session.preset.name == "paper" and page.preset.value == "paper" and page.run is None
+    assert "python -m cgi_helpers" in page.status.value and "paper" in page.status.value   # it lacks weights: one sentence
+    page.preset.value = "smoke"
+    assert page.session is session and page.recipe() == default_recipe(session)
 
 
 # --- with the worker's thread

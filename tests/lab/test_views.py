@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from cgi_helpers.lab import views
 from cgi_helpers.lab.engine import Engine
@@ -97,6 +99,24 @@ def test_other_screens_hold_what_was_computed(run, session, equip):
     _, maps = result = engine.gradients(recipe, never)
     notes = [p["note"] for p in views.gradient_view(*result)["pictures"] if p["title"].startswith("D ")]
     assert len(notes) == 2 * len(maps) and all(re.fullmatch(r"\d+ % in the hole", n) for n in notes)
+
+
+LONG = "A title that goes on and on, long enough that it needs more lines than one whatever the width: nobody reads it all. " * 2
+
+
+@pytest.mark.parametrize("columns", [2, 4, 8])
+def test_no_text_of_a_figure_leaves_its_canvas_or_meets_another(run, columns):
+    view = views.run_view(run, len(run.frames) - 1)
+    view["pictures"] = 2 * [{**p, "note": "step 200, 187 kept, PSNR 28.8 dB"} for p in view["pictures"]]
+    figure = views.figure(view, columns, LONG)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts]
+    assert sum("nobody" in text for text, _ in boxes) == 1
+    for i, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for _, other in boxes[i + 1:]), text
 
 
 def test_the_figure_of_a_screen_has_all_its_pictures(run):
