@@ -1,0 +1,136 @@
+"""README.md and docs/*.md from docs/templates/*.md, in which every measured number is a field that names its source.
+
+    python docs/build.py            writes them anew
+    python docs/build.py --check    names those that are out of date and exits with 1
+
+A field is {{file:path:format}}: `file` is a key of FILES, `path` leads through the JSON with / between keys, `format` is Python's,
+after a factor if needed (`*1000 .0f`). Of a value with mean and ci95, `±.2f` writes mean ± half of the interval, `[].2f` mean [lo, hi].
+`path ÷ path` divides. {{table:NAME}} writes a table of TABLES.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "docs" / "templates"
+HEAD = "<!-- Written by docs/build.py from docs/templates/{}: edit that file. -->\n"
+FILES = {
+    "metrics": "figures/laptop/metrics.json",
+    "search": "figures/laptop/02_baseline_inpainting.json",
+    "gan": "figures/laptop/01_train_dcgan.json",
+    "lab": "figures/laptop/00_live_lab.json",
+    "speed": "benchmarks/results/laptop.json",
+    "speed32": "benchmarks/results/laptop-float32.json",
+    "scale": "benchmarks/results/scale.json",
+    "measured": "docs/measured.json",   # by hand: value, and how, where and when
+}
+FIELD = re.compile(r"\{\{(\w+):([^{}]*?)(?::([^{}:]*))?\}\}")
+STAGE = re.compile(r"_[\d.]+$")   # rows of single shaping stages end like this
+COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "ssim": ("SSIM", ".4f"), "frechet_distance": ("Frechet distance", ".2f"),
+           "inception_score": ("Inception score", ".2f"), "label_agreement": ("label agreement", ".3f")}
+
+
+class FieldError(ValueError):
+    """A field that leads nowhere or cannot be written so; the message names it."""
+
+
+def read(root, name):
+    """Content of a source by its key in FILES."""
+    if name not in FILES:
+        raise FieldError(f"there is no source {name!r}: use one of {', '.join(FILES)}")
+    return json.loads((root / FILES[name]).read_text())
+
+
+def follow(tree, path):
+    """The value at `a/b/c`; `a ÷ b` is the ratio of two values."""
+    if "÷" in path:
+        over, under = (follow(tree, part.strip()) for part in path.split("÷"))
+        return over / under
+    for key in path.split("/"):
+        tree = tree[int(key)] if isinstance(tree, list) else tree[key]
+    return tree
+
+
+def written(value, how):
+    """A value as the format of its field says."""
+    if factor := re.match(r"\*([\d.e-]+) ", how):
+        return written(value * float(factor[1]), how[factor.end():])
+    if how.startswith("±"):
+        low, high = value["ci95"]
+        return f"{value['mean']:{how[1:]}} ± {(high - low) / 2:{how[1:]}}"
+    if how.startswith("[]"):
+        low, high = value["ci95"]
+        return f"{value['mean']:{how[2:]}} [{low:{how[2:]}}, {high:{how[2:]}}]"
+    if isinstance(value, (dict, list)):
+        raise TypeError("it is not a single value")
+    return format(value, how)
+
+
+def table(head, rows):
+    """Markdown of a table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def notebooks(root):
+    """Number, question and file of every notebook, as its own first line says."""
+    rows = []
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        title = "".join(json.loads(path.read_text())["cells"][0]["source"]).splitlines()[0]
+        rows.append([f"[`{path.stem}`](notebooks/{path.name})", title.lstrip("# ").partition("· ")[2] or title.lstrip("# ")])
+    return table(["notebook", "question"], rows)
+
+
+def evaluation(root):
+    """Every row of the evaluation but those of single shaping stages, with 95 % intervals."""
+    content = read(root, "metrics")
+    columns = {key: how for key, how in COLUMNS.items() if key in content["methods"]["semantic"]}
+    rows = [[f"`{name}`", *(written(scores[key], f"±{how}") if key in scores else "" for key, (_, how) in columns.items())]
+            for name, scores in content["methods"].items() if not STAGE.search(name)]
+    return table(["row", *(title for title, _ in columns.values())], rows)
+
+
+TABLES = {"notebooks": notebooks, "evaluation": evaluation}
+
+
+def fill(text, root=ROOT):
+    """A template with its fields replaced. Raises FieldError."""
+    def one(match):
+        source, path, how = match.groups()
+        try:
+            return TABLES[path](root) if source == "table" else written(follow(read(root, source), path), how or "")
+        except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+            raise FieldError(f"{match[0]}: {type(error).__name__}: {error}") from error
+    return FIELD.sub(one, text)
+
+
+def pages(root=ROOT):
+    """{path: content} of everything that is written."""
+    made = {}
+    for template in sorted((root / "docs" / "templates").glob("*.md")):
+        target = root / template.name if template.name == "README.md" else root / "docs" / template.name
+        made[target] = HEAD.format(template.name) + fill(template.read_text(encoding="utf-8"), root)
+    return made
+
+
+def main(arguments):
+    """Exit code."""
+    try:
+        made = pages()
+    except FieldError as error:
+        print(f"Error: {error}.", file=sys.stderr)
+        return 1
+    old = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if "--check" in arguments:
+        for path in old:
+            print(f"{path.relative_to(ROOT)} is out of date: run `python docs/build.py`.", file=sys.stderr)
+        return int(bool(old))
+    for path in old:
+        path.write_text(made[path], encoding="utf-8")
+        print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
