@@ -72,7 +72,7 @@ def test_every_preset_is_consistent():
         for family in p.study.families.values():
             assert family.search in p.searches and family.shaping in p.shapings
         for name, value in numbers(asdict(p)):
-            assert value > 0 or value == 0 and name.endswith(("_min", ".r1", ".amp", ".whiten", ".overlay")), name
+            assert value > 0 or value == 0 and name.endswith(("_min", ".r1", ".amp", ".whiten", ".overlay", ".weight")), name
 
 
 def test_paper_has_the_numbers_of_the_report():

@@ -1,6 +1,7 @@
 """Sessions, checkpoints and stages: the whole chain once with tiny networks, then interrupted, changed and damaged."""
 
 import dataclasses
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -9,21 +10,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgi_helpers.method import shape, train
-from cgi_helpers.pipeline import evaluation, session as session_module, stages
+from cgi_helpers.method import feedforward, shape, train
+from cgi_helpers.pipeline import card as card_module, evaluation, session as session_module, stages
 from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.pipeline.plan import KINDS, plan
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.method.runtime import draw_z
 from cgi_helpers.method.search import whitening
+from cgi_helpers.study import judges
 from cgi_helpers.pipeline.session import Checkpoint, Session, start
 
 TINY = get_preset(
-    "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2),
-    training=dict(iterations=7, batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7),
+    "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),
+    training=dict(iterations=7, batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, judge_iterations=7),
     searches={"report": dict(iterations=3, pool_iterations=1, batch=16, pool=40), "best": dict(iterations=2, batch=16, pool=40)},
     shapings={row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")},
-    study=dict(validation_images=20, test_images=30, resamples=4))
+    feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
+    study=dict(validation_images=20, test_images=30, resamples=4, card_images=20, detector_iterations=2, rivals=("mean", "unet"), blended=("semantic",),
+               families={row: dict(epochs=(0.5,), companions=10, steps=3) for row in ("collaborative_field", "collaborative_long")}))
 PLAN = plan(TINY)
 WRITER = {artifact: name for name, stage in PLAN.items() for artifact in stage.writes}
 
@@ -131,6 +135,7 @@ def chain(tmp_path_factory, one_thread):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGI_ROOT", str(root))
         patch.setattr(stages, "done", lambda session, stage, fresh: session.store.check_writable())  # loads all declared inputs
+        patch.setattr(card_module, "done", lambda session, stage, fresh: session.store.check_writable())
         patch.setattr(evaluation, "done", lambda session, stage, fresh: session.store.check_writable())
         for stage in PLAN:
             fields[stage], loads[stage] = set(), set()
@@ -156,12 +161,16 @@ def paths(place, stage):
     return [next(place.glob(f"{a}.*s*")) for a in PLAN[stage].writes]
 
 
+def timeless(tree):
+    """A tree of plain values without the seconds that something took."""
+    return {k: timeless(v) for k, v in tree.items() if k != "seconds"} if isinstance(tree, dict) else tree
+
+
 def content(path):
-    """Tensors, or the JSON text without times."""
+    """Tensors, or the JSON text; without times."""
     if path.suffix == ".safetensors":
-        return load_file(path)
-    text = path.read_text()
-    return text[text.index('"content"'):]
+        return {k: v for k, v in load_file(path).items() if not k.endswith("/seconds")}
+    return json.dumps(timeless(json.loads(path.read_text())["content"]))
 
 
 def same(a, b):
@@ -191,13 +200,15 @@ def test_the_chain_is_up_to_date(place):
     assert sorted(p.stem for p in place.iterdir()) == sorted(WRITER)  # and left no checkpoint
 
 
-GAN = set(PLAN) - {"classifier"}
-JUDGED = {"tune", "evaluate"}
+APART = {"classifier", "judge", "fit unet", "fit context_encoder"}
+GAN = set(PLAN) - APART
+JUDGED = {"tune", "evaluate", "card"}
 STALE = {"training.lr": GAN, "networks.z_dim": GAN, "size": set(PLAN), "networks.classifier_width": {"classifier"} | JUDGED,
          "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
          "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED, "searches.best.batch": set(),
          "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
-         "shapings.sampling.lr": {"shape sampling"}, "shapings.report.lr": {"shape report"} | JUDGED, "study.resamples": {"evaluate"},
+         "shapings.sampling.lr": {"shape sampling"}, "shapings.report.lr": {"shape report"} | JUDGED, "study.resamples": {"evaluate", "card"}, "study.card_images": {"card"}, "networks.judge_width": {"judge", "card"},
+         "feedforward.unet.iterations": {"fit unet", "card"},
          "study.micro_batch": JUDGED, "mask": GAN - {"train", "encoder"}, "lam": GAN - {"train", "encoder"}}
 
 
@@ -357,7 +368,8 @@ def test_numbers_are_recorded_beside_the_figures(place):
 # stage -> (module, function that every step calls in its middle, at which call Ctrl-C comes, steps done by then)
 MIDDLE = {
     "train": (train, "generator_loss", 4, 4), "classifier": (train, "batch_index", 3, 3), "encoder": (train, "context_loss", 5, 5),
-    "encode report": (evaluation, "find_latent", 2, 2), "encode best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
+    "judge": (train, "batch_index", 3, 3), "fit unet": (feedforward, "training_masks", 3, 3), "fit context_encoder": (feedforward, "generator_loss", 5, 5),
+    "card": (judges, "score_card", 3, 3), "encode report": (evaluation, "find_latent", 2, 2), "encode best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
     **{s: (shape, "discriminator_loss", 3, 3) for s in PLAN if s.startswith("shape")},
 }
 
@@ -414,7 +426,7 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
     with monkeypatch.context() as patch:
         calls = press_ctrl_c(patch, module, name, 0)
         stages.run(opened(), stage)
-        total = {"train": 7, "classifier": 7, "encoder": 7}.get(stage, 8 if stage.startswith("shape") else None)
+        total = {"train": 7, "classifier": 7, "judge": 7, "encoder": 7, "fit unet": 7, "fit context_encoder": 7}.get(stage, 8 if stage.startswith("shape") else None)
         assert total is None or len(calls) == total - steps  # the rest only
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
     assert opened().up_to_date(stage) and saved_steps(place, stage) == 0

@@ -5,7 +5,9 @@ import time
 
 import torch
 
-from ..method.refine import Overlay, refine_all
+from ..method.fast import Overlay
+from ..method.judge import Judge, Term
+from ..method.refine import record_field, refine_all
 from ..method.runtime import clock, draw_z, last
 from ..method.search import find_latent
 from ..study import metrics
@@ -29,11 +31,42 @@ def find(session, row, G, E, y, index, iterations=None):
     return last(loop)["z"]
 
 
-def collaborate(session, G, row, epochs, z, y):
-    """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this row of the shapings refines."""
-    s = session.preset.shapings[row]
-    images, _ = refine_all(G, session.shaped(row, epochs), z, layer=s.layer, steps=s.steps, mode=s.mode, step_size=s.step_size,
-                           batch_size=session.preset.study.micro_batch, compose=Overlay(y, session.mask), key=(session.seed, "refine"))
+def stages_of(preset, family):
+    """The epochs of shaping that are rows of a family."""
+    return family.epochs or preset.shapings[family.shaping].epochs
+
+
+def guide(session, family, epochs):
+    """(D or a Judge, keyword arguments of `refine`) of a family after `epochs` of its shaping.
+
+    The partner is the D that its row had after the same epochs. A field is recorded on the first companions of the
+    search's pool, once per session.
+    """
+    p, s = session.preset, session.preset.shapings[family.shaping]
+    path = {"layer": s.layer, "steps": family.steps if family.steps is not None else s.steps, "step_size": family.step_size or s.step_size}
+    mode, D = family.mode or s.mode, session.shaped(family.shaping, epochs)
+    if mode != "field" and not family.partner:
+        return D, {**path, "mode": mode}
+    terms = [Term(D, "batch" if mode == "field" else mode)]
+    if family.partner:
+        terms.append(Term(session.shaped(family.partner, epochs), p.shapings[family.partner].mode, weight=family.weight))
+    if mode != "field":
+        return Judge(*terms), path
+    key = "field", session.fingerprint(f"shape {family.shaping}"), repr(family), epochs
+    if key not in session.cache:
+        n, G = family.companions, session.net("generator")
+        y, z = session.data["train"].batch(slice(0, n), session.device), session.encodings("pool", family.search)[:n]
+        with torch.no_grad():
+            h = G.to_features(z, s.layer)
+        session.cache[key] = record_field(G, Judge(*terms), h, compose=Overlay(y, session.mask), **path)
+    return Judge(*terms).played(session.cache[key]), path
+
+
+def collaborate(session, G, family, epochs, z, y):
+    """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this family refines."""
+    D, options = guide(session, family, epochs)
+    images, _ = refine_all(G, D, z, batch_size=session.preset.study.micro_batch, compose=Overlay(y, session.mask),
+                           key=(session.seed, "refine"), **options)
     return images
 
 
@@ -56,8 +89,8 @@ def tune(session, stage, fresh=False):
     table, chosen = {}, {}
     for name, family in p.study.families.items():
         rows, before = {}, base[family.search]
-        for epochs in p.shapings[family.shaping].epochs:
-            x = collaborate(session, G, family.shaping, epochs, z[family.search], y)
+        for epochs in stages_of(p, family):
+            x = collaborate(session, G, family, epochs, z[family.search], y)
             s = score(x, y, session.mask, C, labels)
             rows[str(epochs)] = {"psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
                                  "ssim_gain": float((s["ssim"] - before["ssim"]).mean()),
@@ -77,10 +110,10 @@ def equal_time_iterations(session, G, repeats=3):
     p, s = session.preset, session.preset.searches["best"]
     y = session.data["validation"].batch(slice(0, p.study.micro_batch), session.device)
     z = draw_z(len(y), p.networks.z_dim, p.networks.prior, "equal time", device=session.device)
-    steps, ratios = p.shapings["best"].steps, []
+    steps, family, ratios = p.shapings["best"].steps, p.study.families["collaborative_best"], []
     for _ in range(repeats + 1):
         began = clock(session.device)
-        collaborate(session, G, "best", 0, z, y)
+        collaborate(session, G, family, 0, z, y)
         middle = clock(session.device)
         last(find_latent(G, None, y, session.mask, z=z, iterations=steps, optimiser=s.optimiser, lr=s.lr,
                          whiten=session.whitening if s.whiten else None))
@@ -97,7 +130,7 @@ def longer_search(session, G, y):
 
 def row_names(preset):
     """The rows of the evaluation: searches alone, then every family at every epoch of its shaping."""
-    families = [f"{name}_{epochs}" for name, f in preset.study.families.items() for epochs in preset.shapings[f.shaping].epochs]
+    families = [f"{name}_{epochs}" for name, f in preset.study.families.items() for epochs in stages_of(preset, f)]
     return ["semantic", "semantic_best", "semantic_equal_time", *families]
 
 
@@ -111,8 +144,8 @@ def complete(session, row, G, z, y):
         return semantic(G, longer_search(session, G, y), y, session.mask)
     name, _, stage = row.rpartition("_")
     family = session.preset.study.families[name]
-    epochs = next(e for e in session.preset.shapings[family.shaping].epochs if str(e) == stage)
-    return collaborate(session, G, family.shaping, epochs, z[family.search], y)
+    epochs = next(e for e in stages_of(session.preset, family) if str(e) == stage)
+    return collaborate(session, G, family, epochs, z[family.search], y)
 
 
 def block(preset):

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 KINDS = {"train": "the GAN: generator, discriminator, history", "classifier": "the network that labels are read and distances measured in",
          "encoder": "the warm start of the search", "encode": "z-hat of images by a row of the searches",
          "shape": "discriminators fine-tuned by a row of the shapings", "tune": "every choice made on validation images",
-         "evaluate": "every row scored on test images"}
+         "evaluate": "every row scored on test images", "judge": "a second classifier, of another architecture",
+         "fit": "a feed-forward rival, trained to fill holes", "card": "every method before all judges, on test images"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def facts(settings, *without):
 
 def shaped_rows(preset):
     """The rows of the shapings that the families of the evaluation use, each once, in order."""
-    return tuple(dict.fromkeys(family.shaping for family in preset.study.families.values()))
+    rows = [row for family in preset.study.families.values() for row in (family.shaping, family.partner) if row]
+    return tuple(dict.fromkeys(rows))
 
 
 def plan(preset):
@@ -47,11 +49,13 @@ def plan(preset):
     p, n, t, study = preset, preset.networks, preset.training, preset.study
     images = {"dataset": p.dataset, "channels": p.channels, "size": p.size, "amp": n.amp, **({"limit": p.limit} if p.limit else {})}
     network = {**images, "z_dim": n.z_dim, "prior": n.prior, "g_width": n.g_width, "d_width": n.d_width}
-    hole, gan = {"mask": p.mask, "window": p.window}, facts(t, "classifier_iterations", "encoder_iterations")
+    hole, gan = {"mask": p.mask, "window": p.window}, facts(t, "classifier_iterations", "encoder_iterations", "judge_iterations")
     counts = {"validation_images": study.validation_images, "test_images": study.test_images}
     stages = [
         Stage("train", {**network, **gan}, writes=("generator", "discriminator", "history")),
-        Stage("classifier", {**images, "width": n.classifier_width, "iterations": t.classifier_iterations}, writes=("classifier",)),
+        Stage("classifier", {**images, "width": n.classifier_width, "features": n.features, "iterations": t.classifier_iterations},
+              writes=("classifier",)),
+        Stage("judge", {**images, "width": n.judge_width, "features": n.features, "iterations": t.judge_iterations}, writes=("judge",)),
         Stage("encoder", {**network, "width": n.encoder_width, "iterations": t.encoder_iterations, "window": p.window},
               ("generator",), ("encoder",))]
     for row, search in p.searches.items():
@@ -62,12 +66,18 @@ def plan(preset):
     for row, shaping in p.shapings.items():
         stages.append(Stage(f"shape {row}", {**network, **facts(shaping), **({"mask": p.mask} if shaping.overlay else {})},
                             ("generator", "discriminator", f"encodings_{shaping.search}"), (f"shaped_{row}",), shared=True))
+    for row, net in p.feedforward.items():
+        stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
     judged = ("generator", "discriminator", "classifier", "encoder", *(f"encodings_{row}" for row in ("report", "best")),
               *(f"shaped_{row}" for row in shaped_rows(p)))
-    compared = {**network, **hole, "families": {k: asdict(f) for k, f in study.families.items()}, "micro_batch": study.micro_batch,
+    compared = {**network, **hole, "families": {k: facts(f) for k, f in study.families.items()}, "micro_batch": study.micro_batch,
                 "shapings": {row: facts(p.shapings[row], "lr", "r1", "micro_batch", "batch") for row in shaped_rows(p)},
                 "best": facts(p.searches["best"], "batch", "pool", "pool_iterations"), "validation_images": study.validation_images}
     stages += [Stage("tune", compared, judged, ("selection",)),
                Stage("evaluate", {**compared, "test_images": study.test_images, "resamples": study.resamples,
                                   "checked_images": study.checked_images}, (*judged, "selection"), ("evaluation", "metrics"), shared=True)]
+    trained = tuple(f"fitted_{row}" for row in study.rivals if row in p.feedforward)
+    carded = {**compared, "test_images": study.test_images, "resamples": study.resamples, "rivals": study.rivals, "blended": study.blended,
+              "card_images": study.card_images, "detector_iterations": study.detector_iterations}
+    stages.append(Stage("card", carded, (*judged, *trained, "judge", "selection"), ("card", "card_table"), shared=True))
     return {stage.name: stage for stage in stages}

@@ -18,6 +18,8 @@ class Networks:
     d_width: int = 64                       # channels of D's first block (author)
     classifier_width: int = 32              # channels of the classifier's first block
     encoder_width: int = 32                 # channels of the encoder's first block
+    judge_width: int = 64                   # channels of the second classifier, an MLP-Mixer
+    features: int = 128                     # of both classifiers: distances need twice as many images
     amp: bool = True                        # bfloat16 where the hardware has it
 
 
@@ -33,6 +35,7 @@ class Training:
     sample_epochs: tuple = (1, 5, 15, 25)   # figures 7-10
     classifier_iterations: int = 4_000      # batches of 128
     encoder_iterations: int = 20_000        # batches of 64, half of them G's samples
+    judge_iterations: int = 2_400           # of the second classifier, batches of 128
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,27 @@ class Shaping:
 
 @dataclass(frozen=True)
 class Family:
-    """Rows of the evaluation, one per epoch of a shaping: where the refinement starts and which discriminators guide it."""
+    """Rows of the evaluation, one per epoch of a shaping: where the refinement starts, which discriminators guide it, and how far.
+
+    None: as the shaping. In mode "field" every image is refined alone in the recorded company of training images.
+    """
     search: str                             # row of the searches
     shaping: str                            # row of the shapings
+    mode: str | None = None                 # D's BatchNorm, see refine
+    steps: int | None = None
+    step_size: float | None = None
+    epochs: tuple | None = None             # of the shaping
+    partner: str | None = None              # row of the shapings whose D, at its own chosen epochs, takes part as one image's judge
+    weight: float = 0.0                     # of the partner's logit
+    companions: int = 256                   # training images that are refined together while the field is recorded
+
+
+@dataclass(frozen=True)
+class Feedforward:
+    """A rival that is trained to fill holes, see rivals.networks."""
+    kind: str                               # unet, fourier_conv or context_encoder
+    iterations: int                         # batches of 64; chosen so that training takes ten minutes on two cores
+    width: int = 16                         # channels of its first block
 
 
 @dataclass(frozen=True)
@@ -83,7 +104,15 @@ class Study:
     families: dict = field(default_factory=lambda: {
         "collaborative": Family("report", "report"), "collaborative_best": Family("best", "best"),
         "collaborative_independent": Family("report", "per_image"),
-        "collaborative_independent_best": Family("best", "per_image")})
+        "collaborative_independent_best": Family("best", "per_image"),
+        "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
+        "collaborative_long": Family("best", "best", mode="field", steps=120, step_size=0.002, epochs=(1,), partner="per_image",
+                                     weight=0.1)})
+    card_images: int = 1_000                # first test images, completed by every method of the report card
+    detector_iterations: int = 300          # of the fresh detector of each method, trained on validation images
+    rivals: tuple = ("mean", "ridge", "nearest_neighbour", "telea", "navier_stokes", "biharmonic", "low_rank", "patchmatch",
+                     "context_encoder", "unet")   # rows of study.rivals
+    blended: tuple = ("semantic", "semantic_best", "nearest_neighbour")    # rows that are Poisson-blended, too
     accuracy_min: float = 0.92              # of the classifier on test images (0: finiteness and invariants only)
     psnr_min: float = 23.7                  # dB, row `semantic` (author: 23.713)
     ssim_min: float = 0.81                  # row `semantic` (author: 0.813)
@@ -107,6 +136,8 @@ class Preset:
     shapings: dict = field(default_factory=lambda: {
         "sampling": Shaping(overlay=False), "report": Shaping(), "best": Shaping("best"),
         "per_image": Shaping("best", mode="independent", step_size=0.02)})
+    feedforward: dict = field(default_factory=lambda: {
+        "unet": Feedforward("unet", 24_000), "context_encoder": Feedforward("context_encoder", 24_000)})
     study: Study = Study()
 
 
@@ -132,14 +163,19 @@ _laptop = changed(_every(Preset("laptop"), steps=20, step_size=0.008), {
     "training": {"iterations": 21_500, "g_updates": 1, "classifier_iterations": 2_400, "encoder_iterations": 5_000},
     "searches": {"report": {"pool": 5_000, "pool_iterations": 250}},
     "shapings": {"per_image": {"step_size": 0.006}},
+    "feedforward": {"unet": {"iterations": 2_746}, "context_encoder": {"iterations": 1_336}},
     "study": {"validation_images": 500, "psnr_min": 23.4, "ssim_min": 0.80}})  # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
 
 _smoke = changed(_every(Preset("smoke"), steps=4, micro_batch=20), {
     "limit": {"train": 1_000, "validation": 200, "test": 400},
-    "networks": {"prior": "normal", "g_width": 8, "d_width": 8, "classifier_width": 8, "encoder_width": 8},
-    "training": {"iterations": 256, "batch_size": 100, "g_updates": 1, "classifier_iterations": 60, "encoder_iterations": 60},
+    "networks": {"prior": "normal", "g_width": 8, "d_width": 8, "classifier_width": 8, "encoder_width": 8, "judge_width": 8, "features": 16},
+    "training": {"iterations": 256, "batch_size": 100, "g_updates": 1, "classifier_iterations": 60, "encoder_iterations": 60,
+                 "judge_iterations": 30},
+    "feedforward": {"unet": {"iterations": 10, "width": 4}, "context_encoder": {"iterations": 5, "width": 4}},
     "searches": {"report": {"iterations": 40, "pool": 240, "pool_iterations": 10}, "best": {"iterations": 10, "pool": 240}},
-    "study": {"validation_images": 64, "test_images": 128, "resamples": 100, "accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}})
+    "study": {"families": {"collaborative_field": {"companions": 20}, "collaborative_long": {"companions": 20, "steps": 6}},
+              "card_images": 64, "detector_iterations": 10, "rivals": ("mean", "ridge", "nearest_neighbour", "low_rank", "unet"),
+              "validation_images": 64, "test_images": 128, "resamples": 100, "accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}})
 
 PRESETS = {p.name: p for p in (_smoke, _laptop, Preset("paper"))}
 

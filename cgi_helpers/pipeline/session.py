@@ -15,6 +15,8 @@ from .plan import plan
 from .presets import get_preset
 from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 from ..method.search import whitening
+from ..study.judges import Mixer
+from ..study.rivals import networks
 
 CHECKPOINT_SECONDS = 60
 
@@ -70,7 +72,7 @@ class Session:
         return self.cache[artifact, print_]
 
     def build(self, kind):
-        """A fresh, accelerated network: `generator`, `discriminator`, `classifier` or `encoder`."""
+        """A fresh, accelerated network: `generator`, `discriminator`, `classifier`, `judge` or `encoder`."""
         p, n = self.preset, self.preset.networks
         shape = dict(channels=p.channels, size=p.size)
         torch.manual_seed(self.seed)
@@ -80,9 +82,18 @@ class Session:
             net = Discriminator(n.d_width, **shape)
         elif kind == "encoder":
             net = Encoder(n.z_dim, n.encoder_width, **shape)
+        elif kind == "judge":
+            torch.manual_seed(self.seed + 1)  # it shares nothing with the first classifier
+            net = Mixer(n.judge_width, features=n.features, **shape)
         else:
-            net = Classifier(n.classifier_width, **shape)
+            net = Classifier(n.classifier_width, features=n.features, **shape)
         return accelerate(net, self.device, n.amp)
+
+    def feedforward(self, row):
+        """(network, its discriminator or None) of a feed-forward rival, untrained."""
+        p, f = self.preset, self.preset.feedforward[row]
+        torch.manual_seed(self.seed)
+        return networks(f.kind, p.channels, p.size, f.width, device=self.device)
 
     def net(self, kind):
         """A trained network in eval mode without parameter gradients."""

@@ -8,10 +8,12 @@ import copy
 import torch
 
 from ..method import train
+from ..method.feedforward import train_feedforward
 from ..method.refine import Overlay
 from ..method.runtime import draw_z, frozen
 from ..study.evaluation import classify
 from . import parallel
+from .card import card
 from .evaluation import evaluate, find, tune
 from .session import Checkpoint, done, save, start
 from ..method.shape import shape_discriminator, whole
@@ -60,18 +62,19 @@ def train_gan(session, stage="train", fresh=False):
 
 
 def train_classifier(session, stage="classifier", fresh=False):
-    """Stage `classifier`: the network in whose features distances, scores and labels are measured."""
+    """Stages `classifier`, the network in whose features distances, scores and labels are measured, and `judge`, a second one."""
     if done(session, stage, fresh):
         return
-    iterations, dev = session.preset.training.classifier_iterations, session.device
-    C = session.build("classifier")
-    checkpoint = Checkpoint(session, stage, {"classifier": C}, fresh)
+    t, dev = session.preset.training, session.device
+    iterations = t.classifier_iterations if stage == "classifier" else t.judge_iterations
+    C = session.build(stage)
+    checkpoint = Checkpoint(session, stage, {stage: C}, fresh)
     optimisers = checkpoint.restore(train.classifier_optimiser(C))
-    loop = train.train_classifier(C, session.data["train"], iterations=iterations, seed=session.seed,
+    loop = train.train_classifier(C, session.data["train"], iterations=iterations, seed=session.seed + (stage == "judge"),
                                   start=checkpoint.step, optimisers=optimisers, device=dev)
     seconds = checkpoint.run(loop, total=iterations)
     accuracy = {s: classify(C, session.data[s], dev)[1] for s in ("validation", "test")}
-    save(session, stage, {"classifier": C.state_dict()}, seconds, accuracy=accuracy)
+    save(session, stage, {stage: C.state_dict()}, seconds, accuracy=accuracy)
     checkpoint.remove()
 
 
@@ -87,6 +90,22 @@ def train_encoder(session, stage="encoder", fresh=False):
                                seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
     seconds = checkpoint.run(loop, total=iterations)
     save(session, stage, {"encoder": E.state_dict()}, seconds)
+    checkpoint.remove()
+
+
+def fit(session, stage, fresh=False):
+    """Stage `fit ROW`: a feed-forward rival; its weights as float16."""
+    if done(session, stage, fresh):
+        return
+    p, row = session.preset, session.plan[stage].row
+    f, net, D = p.feedforward[row], *session.feedforward(row)
+    checkpoint = Checkpoint(session, stage, {"net": net, **({"discriminator": D} if D else {})}, fresh)
+    optimisers = checkpoint.restore(torch.optim.Adam(net.parameters(), 1e-3, fused=True), *([train.adam(D, 2e-4)] if D else []))
+    loop = train_feedforward(net, session.data["train"], iterations=f.iterations, D=D, seed=session.seed, start=checkpoint.step,
+                             optimisers=optimisers, device=session.device)
+    seconds = checkpoint.run(loop, total=f.iterations)
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save(session, stage, {f"fitted_{row}": weights}, seconds)
     checkpoint.remove()
 
 
@@ -164,7 +183,7 @@ def shape(session, stage, fresh=False):
 
 
 FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode, "shape": shape,
-             "tune": tune, "evaluate": evaluate}  # by kind, see plan.KINDS
+             "tune": tune, "evaluate": evaluate, "judge": train_classifier, "fit": fit, "card": card}  # by kind, see plan.KINDS
 
 
 def run(session, stage, fresh=False):

@@ -12,7 +12,8 @@ DISTANCE_RESAMPLES = 100  # of the bootstrap for distances and scores: each cost
 PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("collaborative_best", "semantic_best"),
          "paired_gain_equal_time": ("collaborative_best", "semantic_equal_time"),
          "paired_gain_independent": ("collaborative_independent", "semantic"),
-         "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best")}
+         "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best"),
+         "paired_gain_field": ("collaborative_field", "semantic_best"), "paired_gain_long": ("collaborative_long", "semantic_best")}
 
 
 def semantic(G, z, y, mask, batch=500):
