@@ -9,7 +9,7 @@ def test_the_checkout_around_the_package_comes_first(tmp_path, monkeypatch):
     (tmp_path / "clone" / "notebooks").mkdir(parents=True)
     monkeypatch.setenv("CGI_ROOT", str(tmp_path))
     assert places.repository(tmp_path / "clone" / "cgi_helpers") == tmp_path / "clone"
-    assert places.ROOT == Path(places.__file__).parents[2] and places.lost() == ""
+    assert Path(places.__file__).parents[2] == places.ROOT and places.lost() == ""
 
 
 def test_an_installed_package_looks_in_the_named_or_the_present_folder_and_says_so(tmp_path, monkeypatch):
