@@ -263,8 +263,8 @@ def test_fresh_puts_every_stage_of_a_seed_before_its_notebooks(root, monkeypatch
 def test_a_stage_of_the_batch_runs_and_tells_its_failure(root, monkeypatch, capfd):
     module = tasks(monkeypatch, device="cpu")
     compute, session = module["compute"], module["SESSIONS"][0]
-    assert compute("encode", session) is not None and "Error: Artifact 'generator'" in capfd.readouterr().err
-    assert compute("train", session) is None and session.up_to_date("train")
+    assert compute("encoder", session) is not None and "Error: Artifact 'generator'" in capfd.readouterr().err
+    assert compute("classifier", session) is None and session.up_to_date("classifier")
 
 
 def test_jobs_take_the_gpus_in_turn(root, monkeypatch):

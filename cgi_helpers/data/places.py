@@ -3,7 +3,20 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+def repository(package=Path(__file__).resolve().parents[1]):
+    """The folder of data, shipped weights and notebooks: the checkout that the package lies in; a package that pip installed lies
+    in none: then `$CGI_ROOT`, else the present folder."""
+    checkout = package.parent
+    return checkout if (checkout / "notebooks").is_dir() else Path(os.environ.get("CGI_ROOT") or Path.cwd())
+
+
+def lost(root=None):
+    """A clause for a missing file if there is no repository at `root`, else nothing."""
+    root = root or ROOT
+    return "" if (root / "notebooks").is_dir() else f" ({root} is no checkout of the repository: work in one, or name it by CGI_ROOT)"
+
+
+ROOT = repository()
 DATA = ROOT / "data"
 
 

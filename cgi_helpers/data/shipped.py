@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .places import DATA
+from .places import DATA, lost
 
 
 def read(name, split, limit=None):
@@ -37,7 +37,7 @@ def _strip(name, file):
 def _verified(name, file):
     folder = DATA / name
     if not (folder / file).is_file() or not (folder / "SHA256SUMS").is_file():
-        raise FileNotFoundError(f"{folder / file} or the SHA256SUMS beside it is missing: restore the folder with "
+        raise FileNotFoundError(f"{folder / file} or the SHA256SUMS beside it is missing{lost()}: restore the folder with "
                                 f"git checkout -- data/{name}.")
     content = (folder / file).read_bytes()
     if f"{hashlib.sha256(content).hexdigest()}  {file}" not in (folder / "SHA256SUMS").read_text().splitlines():

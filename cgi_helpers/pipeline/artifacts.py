@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..data.places import ROOT, lost
 
 
 class ArtifactError(RuntimeError):
@@ -135,7 +135,7 @@ class Store:
             rebuild = rebuild[:-1] + f" --seed {self.seed}`"
         path = self.find(name)
         if path is None:
-            raise ArtifactError(f"Artifact {name!r} of preset {self.preset_name!r} does not exist yet: "
+            raise ArtifactError(f"Artifact {name!r} of preset {self.preset_name!r} does not exist yet{lost()}: "
                                 f"{rebuild.replace(' --fresh', '')}.")
         try:
             tree, meta = _read(path)

@@ -40,6 +40,7 @@ def group():
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
+        dist.barrier()   # nobody takes gloo's threads down while another process still talks to them
     finally:
         dist.destroy_process_group()
 
