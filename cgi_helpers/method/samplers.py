@@ -279,17 +279,22 @@ def collaborative(G, D, n, *, key, layer, steps=20, step_size=0.1, prior="normal
     return images, _facts(n * (steps + 1), n * (steps + 1), n * steps, logits=_finite(logits))
 
 
-def collaborative_rejection(G, D, n, *, key, layer, steps=20, burn_in=1_000, percentile=None, budget=50_000, **options):
-    """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, same D."""
+def collaborative_rejection(G, D, n, *, key, layer, steps=20, judge=None, burn_in=1_000, percentile=None, budget=50_000,
+                            **options):
+    """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, by `judge`, by default D.
+
+    A shaped D hardly tells its refined samples from real ones, so calibrate a copy for the judgement, not the D that refines.
+    """
     _ready(G, D, n)
+    judge = judge and for_inference(judge)
 
     def propose(*name):
         images, facts = collaborative(G, D, BLOCK, key=(*key, *name), layer=layer, steps=steps, **options)
-        return images, facts["logits"]
+        return images, facts["logits"] if judge is None else scores(judge, images)
 
     images, facts = _reject(propose, n, key, burn_in, percentile, budget)
     tried = facts["proposals"]
-    return images, _facts(tried * (steps + 1), tried * (steps + 1), tried * steps, **facts)
+    return images, _facts(tried * (steps + 1), tried * (steps + 1 + (judge is not None)), tried * steps, **facts)
 
 
 SAMPLERS = {f.__name__: f for f in (plain, rejection, metropolis_hastings, langevin, gradient_flow, optimal_transport,
