@@ -16,6 +16,7 @@ from doit.exceptions import TaskFailed
 from cgi_helpers.pipeline import figures
 from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.pipeline.session import start
+
 from run import call
 
 

@@ -20,20 +20,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import reference  # noqa: E402
-import report  # noqa: E402
-import target  # noqa: E402
-
 from cgi_helpers.method import train  # noqa: E402
-from cgi_helpers.study import metrics  # noqa: E402
-from cgi_helpers.pipeline.artifacts import ArtifactError, write_json  # noqa: E402
-from cgi_helpers.pipeline.evaluation import semantic  # noqa: E402
 from cgi_helpers.method.masks import composite, weight_map  # noqa: E402
 from cgi_helpers.method.models import for_inference  # noqa: E402
 from cgi_helpers.method.refine import Overlay, refine  # noqa: E402
 from cgi_helpers.method.runtime import accelerate, clock, draw_z, fast_dtype, last, versions  # noqa: E402
 from cgi_helpers.method.search import Problem, best_starts, find_latent, whitening  # noqa: E402
+from cgi_helpers.pipeline.artifacts import ArtifactError, write_json  # noqa: E402
+from cgi_helpers.pipeline.evaluation import semantic  # noqa: E402
 from cgi_helpers.pipeline.session import start  # noqa: E402
+from cgi_helpers.study import metrics  # noqa: E402
+
+import reference  # noqa: E402
+import report  # noqa: E402
+import target  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # chosen on validation images: from an encoder or from screened random starts
@@ -392,7 +392,7 @@ def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, f
     result = {"search_speedup": found["random starts"]["speedup"], "search_warm_speedup": found["encoder"]["speedup"],
               "refine_speedup": rows["refine_step"]["ours"]["speedup"], "train_step_speedup": rows["train_step"]["ours"]["speedup"],
               "encode_60000_minutes": coded["minutes_60000"], "extrapolated": not full, **result,
-              "time_to_target": found, "encode": coded, "steps": rows, 
+              "time_to_target": found, "encode": coded, "steps": rows,
               **{f"ablation_{name}": rows(b, max(1, steps // 2)) for name, rows in ABLATIONS.items()},
               "batch_sizes": batch_sizes(b, max(1, steps // 5)), "one_image_seconds": one_image(b), "reference_run": {
                   k: aim[k] for k in ("fingerprint", "images", "iterations")}, "curve": aim["curve"],

@@ -50,10 +50,10 @@ def measured(**what):
 
 def measure(counts=(1, 10, 100, 1000, 10_000), sizes=(32, 64, 128), widths=(16, 32, 64), iterations=12, folder=RESULTS):
     """All points, written as JSON and plot."""
-    import report
-
-    from cgi_helpers.pipeline.artifacts import atomic_write, write_json
     from cgi_helpers.method.runtime import fast_dtype, versions
+    from cgi_helpers.pipeline.artifacts import atomic_write, write_json
+
+    import report
     result = {"images": [measured(images=n, size=sizes[len(sizes) // 2], width=widths[len(widths) // 2], iterations=iterations) for n in counts],
               "size": [measured(images=min(BATCH, counts[-1]), size=s, width=widths[len(widths) // 2], iterations=iterations) for s in sizes],
               "width": [measured(images=min(BATCH, counts[-1]), size=sizes[len(sizes) // 2], width=w, iterations=iterations) for w in widths],

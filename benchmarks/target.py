@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-import reference
-from cgi_helpers.study import metrics
-from cgi_helpers.pipeline.artifacts import fingerprint, tensor_digest, write_json
 from cgi_helpers.method.masks import composite, weight_map
 from cgi_helpers.method.models import Discriminator, Generator
 from cgi_helpers.method.runtime import clock, draw_z
+from cgi_helpers.pipeline.artifacts import fingerprint, tensor_digest, write_json
+from cgi_helpers.study import metrics
+
+import reference
 
 IMAGES, BATCH = 256, 64
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgi_helpers.pipeline import stages
 from cgi_helpers.method.masks import composite, weight_map
+from cgi_helpers.pipeline import stages
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Session
 
@@ -110,16 +110,17 @@ def test_parameter_gradients_change_no_number_of_the_reference(bench, session):
     ends = []
     for flag in (True, False):
         G, D = (net.requires_grad_(flag) for net in target.plain_networks(session))
-        ends.append([c for c in reference.search(G, D, y, weight_map(session.mask), z, 4)][-1])
+        ends.append(list(reference.search(G, D, y, weight_map(session.mask), z, 4))[-1])
     assert torch.equal(ends[0][0], ends[1][0]) and torch.equal(ends[0][1], ends[1][1])
 
 
 def test_the_reference_is_the_packages_recipe(bench, session):
     """Our loops and the reference's, written apart, walk the same path."""
-    import reference
-    import target
     from cgi_helpers.method.refine import Overlay, refine
     from cgi_helpers.method.search import find_latent
+
+    import reference
+    import target
     y, z = session.data["test"].batch(slice(0, 3)).double(), target.starts(session, 3).double()
     G, D = (net.double() for net in target.plain_networks(session))
     mask = session.mask.double()

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from cgi_helpers import data
-from cgi_helpers.method import train
 from cgi_helpers.__main__ import main
+from cgi_helpers.method import train
 from cgi_helpers.pipeline.presets import PRESETS, get_preset
 
 TINY = get_preset("smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=2, d_width=2, encoder_width=2),

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers.pipeline import evaluation as rows
-from cgi_helpers.study import evaluation, metrics
 from cgi_helpers.data import Split
 from cgi_helpers.method.losses import context_loss
 from cgi_helpers.method.masks import center_mask, composite, weight_map
 from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Generator
-from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.method.refine import refine
 from cgi_helpers.method.runtime import draw_z, generator, last
+from cgi_helpers.pipeline import evaluation as rows
+from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.study import evaluation, metrics
 
 from nets import lively
 

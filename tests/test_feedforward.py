@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from nets import lively
 
 from cgi_helpers.data import Split
 from cgi_helpers.method.feedforward import ContextEncoder, UNet, opened, paint, train_feedforward
 from cgi_helpers.method.masks import center_mask, composite
 from cgi_helpers.method.models import Discriminator
 from cgi_helpers.method.runtime import generator, last
+
+from nets import lively
 
 SIZE = 16
 MASK = center_mask(SIZE)

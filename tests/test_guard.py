@@ -7,9 +7,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import guard
 import nbformat
 import pytest
+
+import guard
 
 ELSEWHERE = "192.0.2.1"   # an address kept for documentation: nobody has it
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from nets import lively
 
 from cgi_helpers.method.masks import center_mask, composite
 from cgi_helpers.method.models import Classifier
 from cgi_helpers.study import judges, statistics
+
+from nets import lively
 
 SIZE, N = 16, 70
 MASK = center_mask(SIZE)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cgi_helpers.method.models import NORMS, BatchStatNorm, Classifier, Discriminator, Encoder, Generator, for_inference
 from cgi_helpers.method.fast import Around
+from cgi_helpers.method.models import NORMS, BatchStatNorm, Classifier, Discriminator, Encoder, Generator, for_inference
 
 from nets import lively
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from test_session import PLAN, content, same
 
 from cgi_helpers.pipeline import parallel
+
+from test_session import PLAN, content, same
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("encode report", "encode best", "shape report", "shape per_image", "evaluate")

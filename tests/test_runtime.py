@@ -11,7 +11,6 @@ from torch import nn
 
 from cgi_helpers.method import runtime
 
-
 # --- devices and precision
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "", "CPU", "cuda0", 3])

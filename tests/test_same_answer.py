@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cgi_helpers import data
-from cgi_helpers.study import metrics
 from cgi_helpers.method.masks import center_mask, composite, weight_map
 from cgi_helpers.method.refine import Overlay, refine, refine_all
 from cgi_helpers.method.runtime import draw_z, fast_dtype, last
 from cgi_helpers.method.search import find_latent, whitening
 from cgi_helpers.pipeline.session import start
+from cgi_helpers.study import metrics
 
 BOUND = 0.1  # dB of the mean PSNR of 64 images: bfloat16 may cost no more (README); the smallest gain in the evaluation's table is larger
 

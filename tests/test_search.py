@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from cgi_helpers.method.masks import block_mask, center_mask, half_mask, weight_map
-from cgi_helpers.method.models import Discriminator, Generator
 from cgi_helpers.method import runtime
 from cgi_helpers.method.losses import context_loss
+from cgi_helpers.method.masks import block_mask, center_mask, half_mask, weight_map
+from cgi_helpers.method.models import Discriminator, Generator
 from cgi_helpers.method.runtime import generator, last
 from cgi_helpers.method.search import best_starts, find_latent, whitening
 

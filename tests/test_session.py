@@ -11,14 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from cgi_helpers.method import feedforward, shape, train
-from cgi_helpers.pipeline import card as card_module, evaluation, session as session_module, stages
+from cgi_helpers.method.runtime import draw_z
+from cgi_helpers.method.search import whitening
+from cgi_helpers.pipeline import card as card_module
+from cgi_helpers.pipeline import evaluation, stages
+from cgi_helpers.pipeline import session as session_module
 from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.pipeline.plan import KINDS, plan
 from cgi_helpers.pipeline.presets import get_preset
-from cgi_helpers.method.runtime import draw_z
-from cgi_helpers.method.search import whitening
-from cgi_helpers.study import judges
 from cgi_helpers.pipeline.session import Checkpoint, Session, start
+from cgi_helpers.study import judges
 
 TINY = get_preset(
     "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),

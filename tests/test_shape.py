@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from cgi_helpers.method import shape
 from cgi_helpers.data import Split
+from cgi_helpers.method import shape
 from cgi_helpers.method.masks import block_mask, center_mask, composite
 from cgi_helpers.method.models import Discriminator, Generator
 from cgi_helpers.method.refine import Overlay, refine

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cgi_helpers.method import train
 from cgi_helpers.data import Split
+from cgi_helpers.method import train
 from cgi_helpers.method.masks import MASKS, center_mask, check_mask
 from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Generator
 from cgi_helpers.method.runtime import draw_z_batch, generator, last

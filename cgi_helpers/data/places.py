@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+
 def repository(package=Path(__file__).resolve().parents[1]):
     """The folder of data, shipped weights and notebooks: the checkout that the package lies in; a package that pip installed lies
     in none: then `$CGI_ROOT`, else the present folder."""

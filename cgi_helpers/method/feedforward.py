@@ -4,7 +4,6 @@ Both take (y * M, M) and answer with whole images in [-1, 1]; what counts is com
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .losses import discriminator_loss, generator_loss

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from .checks import check_images
+from .judge import Score, flat, terms_of
 from .losses import context_loss, prior_loss
 from .masks import check_mask, weight_map
-from .judge import Score, flat, terms_of
 from .models import for_inference
 from .runtime import draw_z_batch
 

@@ -3,8 +3,6 @@
 import time
 from functools import partial
 
-import torch
-
 from ..method.feedforward import paint
 from ..study import claims, judges, rivals
 from ..study.rivals import Completion, poisson

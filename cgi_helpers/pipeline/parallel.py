@@ -15,8 +15,8 @@ import time
 import torch
 import torch.distributed as dist
 
-from .artifacts import ArtifactError, atomic_write, fingerprint
 from ..method.runtime import interrupt_between_steps, pick_device
+from .artifacts import ArtifactError, atomic_write, fingerprint
 
 PATIENCE = datetime.timedelta(days=7)   # a rank with little to do waits for the others
 

@@ -155,7 +155,7 @@ def changed(value, changes, name="preset"):
 
 def _every(preset, **fields_of_shapings):
     """The preset with these fields in every row of its shapings."""
-    return changed(preset, {"shapings": {row: fields_of_shapings for row in preset.shapings}})
+    return changed(preset, {"shapings": dict.fromkeys(preset.shapings, fields_of_shapings)})
 
 
 _laptop = changed(_every(Preset("laptop"), steps=20, step_size=0.008), {

@@ -7,16 +7,16 @@ from functools import cached_property
 import torch
 
 from .. import data
-from .artifacts import Store, atomic_write, fingerprint, write_json
 from ..method.masks import named_mask
 from ..method.models import Classifier, Discriminator, Encoder, Generator
-from .parallel import rank
-from .plan import plan
-from .presets import get_preset
 from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 from ..method.search import whitening
 from ..study.judges import Mixer
 from ..study.rivals import networks
+from .artifacts import Store, atomic_write, fingerprint, write_json
+from .parallel import rank
+from .plan import plan
+from .presets import get_preset
 
 CHECKPOINT_SECONDS = 60
 

@@ -11,12 +11,12 @@ from ..method import train
 from ..method.feedforward import train_feedforward
 from ..method.refine import Overlay
 from ..method.runtime import draw_z, frozen
+from ..method.shape import shape_discriminator, whole
 from ..study.evaluation import classify
 from . import parallel
 from .card import card
 from .evaluation import evaluate, find, tune
-from .session import Checkpoint, done, save, start
-from ..method.shape import shape_discriminator, whole
+from .session import Checkpoint, done, save
 
 VANISHING_LAM = 5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
 

@@ -6,14 +6,13 @@ can be compared image by image: {metric: (N,)}, "features" and "features_2" (N, 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from . import metrics, statistics
 from ..method.losses import discriminator_loss
 from ..method.models import Discriminator
 from ..method.runtime import autocast, generator
 from ..method.train import adam, batch_index
+from . import metrics, statistics
 
 SHOWN = 64                 # images of each method that a card keeps for the galleries
 EIGHT_BITS = 58.9          # dB: error of rounding to 8 bits, 1/12 grey value squared; more is no difference

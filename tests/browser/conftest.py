@@ -11,9 +11,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-import guard
 import nbformat
 import pytest
+
+import guard
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from conftest import CHROMIUM, FLAGS, ROOT, served  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
+
+from conftest import CHROMIUM, FLAGS, ROOT, served  # noqa: E402
 
 CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
          "session = stages.start('laptop', device='cpu')\n"

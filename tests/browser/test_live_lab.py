@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from cgi_helpers import data
-from cgi_helpers.pipeline.artifacts import ROOT
 from cgi_helpers.lab import views
 from cgi_helpers.lab.engine import Engine
 from cgi_helpers.lab.recipe import default_recipe, to_bytes
 from cgi_helpers.method.masks import center_mask
-from cgi_helpers.plots import HOLE
+from cgi_helpers.pipeline.artifacts import ROOT
 from cgi_helpers.pipeline.session import start
+from cgi_helpers.plots import HOLE
 
 CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
          "session = stages.start('laptop', device='cpu')\n"

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from cgi_helpers import data
 from cgi_helpers.method import checks
 
-
 # --- network input
 
 def bilinear(image, size):

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nets import lively
 
 from cgi_helpers.method.runtime import generator
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import start
+
+from nets import lively
 
 pytest.importorskip("ipywidgets")
 

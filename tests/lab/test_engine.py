@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.lab.engine import WARM_LR, Bounded, Engine, logit_of
 from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
 from cgi_helpers.method.losses import prior_loss
@@ -15,6 +14,7 @@ from cgi_helpers.method.masks import center_mask, composite
 from cgi_helpers.method.refine import refine_all
 from cgi_helpers.method.runtime import last
 from cgi_helpers.method.search import find_latent
+from cgi_helpers.pipeline.artifacts import ArtifactError
 
 NEVER = threading.Event()
 

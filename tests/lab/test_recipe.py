@@ -8,7 +8,16 @@ import torch
 
 from cgi_helpers.lab import recipe as recipes
 from cgi_helpers.lab.knobs import make_knobs
-from cgi_helpers.lab.recipe import WARM_ITERATIONS, default_recipe, dump, hole_mask, hole_text, parse, picture_text, target
+from cgi_helpers.lab.recipe import (
+    WARM_ITERATIONS,
+    default_recipe,
+    dump,
+    hole_mask,
+    hole_text,
+    parse,
+    picture_text,
+    target,
+)
 from cgi_helpers.method.masks import center_mask, pattern_mask
 from cgi_helpers.method.runtime import generator
 from cgi_helpers.pipeline.session import start

@@ -9,8 +9,8 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from cgi_helpers.pipeline.figures import notebooks, read
-from cgi_helpers.pipeline.presets import PRESETS
 from cgi_helpers.pipeline.plan import plan
+from cgi_helpers.pipeline.presets import PRESETS
 
 CELLS, MEDIAN, SHORT, SHARE, LONGEST = (12, 20), 5, 15, 0.9, 25  # code cells; lines per cell, blank ones not counted
 DEFINITIONS, REPEATED = 2, 4  # definitions per notebook; lines from which a cell must not stand in two notebooks
