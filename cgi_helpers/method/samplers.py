@@ -46,21 +46,26 @@ def calibrate(real, fake, kind="platt"):
     real, fake = (_finite(torch.as_tensor(logits)).double() for logits in (real, fake))
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"Calibration needs 2 or more logits of each sort but got {len(real)} real, {len(fake)} fake.")
-    w = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    free = torch.tensor([1.0, float(kind == "platt")], dtype=torch.float64)
-    optimiser = torch.optim.LBFGS([w], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12,
-                                  line_search_fn="strong_wolfe")
-    targets = (real, (len(real) + 1) / (len(real) + 2)), (fake, 1 / (len(fake) + 2))
+    x = torch.cat([real, fake])
+    x = torch.stack([x, torch.ones_like(x)], 1)[:, :2 if kind == "platt" else 1]
+    label = (torch.arange(len(x)) < len(real)).double()
+    weight = label * 0.5 / len(real) + (1 - label) * 0.5 / len(fake)
+    target = torch.where(label > 0, (len(real) + 1) / (len(real) + 2), 1 / (len(fake) + 2))
+    w = torch.tensor([1.0, 0.0], dtype=torch.float64)[:x.shape[1]]
 
-    def cross_entropy():
-        optimiser.zero_grad()
-        loss = sum(F.binary_cross_entropy_with_logits(w[0] * x + w[1], torch.full_like(x, t)) for x, t in targets)
-        loss.backward()
-        w.grad *= free
-        return loss
+    def cross_entropy(w):
+        return F.binary_cross_entropy_with_logits(x @ w, target, weight, reduction="sum")
 
-    optimiser.step(cross_entropy)
-    return tuple(w.detach().tolist())
+    for _ in range(100):  # Newton's method on a convex function; the step is halved until it helps (Lin et al. 2007)
+        p = (x @ w).sigmoid()
+        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + 1e-12 * torch.eye(len(w), dtype=torch.float64)
+        step = torch.linalg.solve(hessian, x.T @ (weight * (p - target)))
+        while step.abs().max() > 1e-9 and not cross_entropy(w - step) <= cross_entropy(w):
+            step = step / 2
+        w = w - step
+        if step.abs().max() <= 1e-9:
+            break
+    return (*w.tolist(), 0.0)[:2]
 
 
 def reliability(real, fake, bins=10):
@@ -281,9 +286,11 @@ def collaborative(G, D, n, *, key, layer, steps=20, step_size=0.1, prior="normal
 
 def collaborative_rejection(G, D, n, *, key, layer, steps=20, judge=None, burn_in=1_000, percentile=None, budget=50_000,
                             **options):
-    """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, by `judge`, by default D.
+    """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, by `judge`, by
+    default D.
 
-    A shaped D hardly tells its refined samples from real ones, so calibrate a copy for the judgement, not the D that refines.
+    A shaped D hardly tells its refined samples from real ones, so calibrate a copy for the judgement, not the D that
+    refines.
     """
     _ready(G, D, n)
     judge = judge and for_inference(judge)
