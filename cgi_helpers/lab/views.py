@@ -191,7 +191,7 @@ def figure(view, columns=4, title=None):
     rows = -(-len(shown) // columns)
     width = min(1.75, 11 / columns)   # inches of a picture
     notes = [textwrap.fill(p["note"], int(12 * width)) for p in shown]
-    height = width + 0.75 + 0.17 * max(note.count("\n") + 1 for note in notes)
+    height = width + 0.9 + 0.18 * max(note.count("\n") + 1 for note in notes)
     result = _figure(width * columns, height * rows + 0.4 * bool(title), title)
     axes = result.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
@@ -201,7 +201,7 @@ def figure(view, columns=4, title=None):
         ax.set_title(p["title"], fontsize=9)
         ax.text(0.5, -0.04, note, transform=ax.transAxes, ha="center", va="top", fontsize=9)
         if p["scale"]:
-            low = -0.22 * (1.2 + note.count("\n")) / width   # below the note
+            low = -0.27 * (1.2 + note.count("\n")) / width   # below the note
             bar = ax.inset_axes([0.2, low, 0.6, 0.05])
             bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
             bar.set(xticks=[], yticks=[])
