@@ -190,18 +190,21 @@ def figure(view, columns=4, title=None):
     shown = view["pictures"]
     rows = -(-len(shown) // columns)
     width = min(1.75, 11 / columns)   # inches of a picture
-    result = _figure(width * columns, (width + 0.75) * rows + 0.4 * bool(title), title)
+    notes = [textwrap.fill(p["note"], int(15 * width)) for p in shown]
+    height = width + 0.9 + 0.18 * max(note.count("\n") + 1 for note in notes)
+    result = _figure(width * columns, height * rows + 0.4 * bool(title), title)
     axes = result.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for ax, p in zip(axes, shown):
+    for ax, p, note in zip(axes, shown, notes):
         ax.imshow(pixels_of(p["src"]).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(p["title"], fontsize=9)
-        ax.text(0.5, -0.04, textwrap.fill(p["note"], int(12 * width)), transform=ax.transAxes, ha="center", va="top", fontsize=9)
+        ax.text(0.5, -0.04, note, transform=ax.transAxes, ha="center", va="top", fontsize=9)
         if p["scale"]:
-            bar = ax.inset_axes([0.2, -0.36, 0.6, 0.05])
+            low = -0.27 * (1.2 + note.count("\n")) / width   # below the note
+            bar = ax.inset_axes([0.2, low, 0.6, 0.05])
             bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
             bar.set(xticks=[], yticks=[])
-            for x, side, text in ((-0.06, "right", p["scale"]["low"]), (1.06, "left", p["scale"]["high"])):
-                bar.text(x, 0.5, text, transform=bar.transAxes, ha=side, va="center", fontsize=9)
+            for x, side, text in ((0.17, "right", p["scale"]["low"]), (0.83, "left", p["scale"]["high"])):
+                ax.text(x, low + 0.025, text, transform=ax.transAxes, ha=side, va="center", fontsize=9)
     return result
