@@ -266,13 +266,13 @@ def until(b, y, goal, z, whiten, options, whole):
 
 def quality(b, y, z):
     """PSNR (N,) of the composites of images y from latents z."""
-    return metrics.psnr(semantic(b.session, b.G, z, y), y).cpu()
+    return metrics.psnr(semantic(b.G, z, y, b.mask), y).cpu()
 
 
 def on_all_test_images(b, starts, options, whiten, iterations):
     """Paired PSNR gain of the first `iterations` of a search over the stored encodings by the report's recipe, on all test images
     that have one; None without them."""
-    if not b.session.up_to_date("encode"):
+    if not b.session.up_to_date("encode report"):
         return None
     z = b.session.encodings("test", "report")
     y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.searches["best"].batch

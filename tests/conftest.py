@@ -21,7 +21,8 @@ def root(tmp_path, monkeypatch):
 
 def process():
     """What belongs to the whole process, so that a test that changes it would change the tests after it."""
-    own = ("PYTEST_CURRENT_TEST", "MPLCONFIGDIR")   # pytest's, and matplotlib's where HOME cannot be written
+    # pytest's, matplotlib's where HOME cannot be written, and what the first optimiser of torch sets
+    own = ("PYTEST_CURRENT_TEST", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
     environment = {k: v for k, v in os.environ.items() if k not in own}
     return {"working directory": os.getcwd(), "environment": environment, "sys.path": list(sys.path),
             "threads of torch": torch.get_num_threads(), "default dtype": torch.get_default_dtype(), "gradients": torch.is_grad_enabled()}

@@ -80,7 +80,7 @@ class Family:
     steps: int | None = None
     step_size: float | None = None
     epochs: tuple | None = None             # of the shaping
-    partner: str | None = None              # row of the shapings whose D, at its own chosen epochs, takes part as one image's judge
+    partner: str | None = None              # row of the shapings whose D, after the same epochs, takes part as one image's judge
     weight: float = 0.0                     # of the partner's logit
     companions: int = 256                   # training images that are refined together while the field is recorded
 
