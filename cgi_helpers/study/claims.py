@@ -87,7 +87,8 @@ def decide(claim, table):
         return "confirmed", words
     if sides and min(sides) == -1 and max(sides) < 1:
         return "refuted", words
-    why = "within its noise" if not any(sides) else "the measures disagree" if min(sides) == -1 else "not in every measure"
+    disagree = min(sides, default=0) == -1
+    why = "within its noise" if not any(sides) else "the measures disagree" if disagree else "not in every measure"
     return "undecided", f"{why}: {words}"
 
 
