@@ -61,7 +61,7 @@ def frame(table, metrics, methods=None):
 
 def card(texts, title="★ best, ● not worse than the best by the 95 % interval of their difference."):
     """`frame` drawn as a figure; cells with a mark are bold."""
-    wide = [1.9] + [1.45 if texts[m].str.len().max() < 16 else 1.6 for m in texts.columns]
+    wide = [0.3 + 0.072 * texts.index.str.len().max()] + [1.45 if texts[m].str.len().max() < 16 else 1.6 for m in texts.columns]
     fig = _figure(sum(wide), 0.27 * len(texts) + 1.1, title)
     ax = fig.add_subplot()
     ax.axis("off")
@@ -130,9 +130,11 @@ def hole_sizes(table, metrics, title="Quality against the size of the hole, with
     """Long table `method`, `share` (of missing pixels), `metric`, `mean`, `lo`, `hi`: one panel per metric."""
     fig, axes = _panels(len(metrics), 3.6, 3.2, title, 3)
     for ax, metric in zip(axes, metrics):
-        for method, part in table[table["metric"] == metric].groupby("method", sort=False):
+        of = table[table["metric"] == metric]
+        for k, (method, part) in enumerate(of.groupby("method", sort=False)):
             part, (marker, colour) = part.sort_values("share"), style(method)
-            ax.plot(100 * part["share"], part["mean"], marker=marker, color=colour, ms=5, lw=1.5, label=method)
+            ax.plot(100 * part["share"], part["mean"], marker=marker, color=colour, ms=5, lw=1.5,
+                    ls=("-", "--", ":", "-.")[k % 4], label=method)
             ax.fill_between(100 * part["share"], part["lo"], part["hi"], color=colour, alpha=0.2, lw=0)
         ax.set(xlabel="missing pixels (%)", title=LABELS.get(metric, metric))
         ax.grid(alpha=0.3)
