@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from cgi_helpers.data import Split
-from cgi_helpers.method.feedforward import ContextEncoder, UNet, opened, paint, train_feedforward
+from cgi_helpers.method.feedforward import ContextEncoder, Opened, Pool, UNet, opened, paint, train_feedforward
 from cgi_helpers.method.masks import center_mask, composite
 from cgi_helpers.method.models import Discriminator
+from cgi_helpers.method.refine import Overlay, refine_all
 from cgi_helpers.method.runtime import generator, last
+from cgi_helpers.method.shape import shape_discriminator
 
 from nets import lively
 
@@ -67,7 +69,8 @@ def test_a_layer_out_of_range_is_one_sentence(layer):
 
 def stripes():
     """40 images as stored bytes."""
-    return Split(torch.arange(40 * 28 * 28).remainder(251).to(torch.uint8).view(40, 28, 28), torch.zeros(40, dtype=torch.long), SIZE)
+    pixels = torch.arange(40 * 28 * 28).remainder(251).to(torch.uint8)
+    return Split(pixels.view(40, 28, 28), torch.zeros(40, dtype=torch.long), SIZE)
 
 
 def fresh(kind):
@@ -104,3 +107,26 @@ def test_training_lowers_the_loss(kind):
     D = Discriminator(4, 1, SIZE) if kind == "context_encoder" else None
     losses = [float(s["loss"]) for _, s in train_feedforward(net, images, iterations=40, D=D, batch_size=16, lr=0.05)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("kind", nets())
+def test_an_opened_network_refines_and_shapes_like_a_generator(kind):
+    torch.manual_seed(0)
+    net, D, mask = lively(nets()[kind]).float(), Discriminator(4, 1, SIZE), MASK
+    G, images = Opened(net, mask), stripes()
+    y = images.batch(slice(0, 5))
+    start, before = refine_all(G, D, y, layer=1, steps=0, batch_size=2, compose=Overlay(y, mask))
+    torch.testing.assert_close(start, composite(y, paint(net, y, mask), mask))
+    moved, after = refine_all(G, D, y, layer=1, steps=5, step_size=0.05, batch_size=2, compose=Overlay(y, mask))
+    assert (after > before).all() and torch.equal(composite(y, moved, mask), moved)
+    weights = [p.clone() for p in D.parameters()]
+    last(shape_discriminator(G, D, images, Pool(images), iterations=2, layer=1, refine_steps=2, batch_size=8,
+                             compose=lambda real: Overlay(real, mask)))
+    assert any(not torch.equal(a, b) for a, b in zip(weights, D.parameters()))
+
+
+@pytest.mark.parametrize("kind", nets())
+def test_a_region_is_the_region_of_the_image(kind):
+    G, y, box = Opened(lively(nets()[kind]), MASK), faces(2), (3, 11, 4, 12)
+    h = G.to_features(y, 1)
+    torch.testing.assert_close(G.to_region(h, 1, box), G.to_image(h, 1)[..., 3:11, 4:12])

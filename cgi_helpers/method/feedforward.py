@@ -8,7 +8,7 @@ from torch import nn
 
 from .losses import discriminator_loss, generator_loss
 from .masks import composite
-from .models import Generator, _init, _levels
+from .models import Generator, _init, _levels, cut, for_inference
 from .runtime import autocast, frozen
 from .train import adam, batch_index, training_masks
 
@@ -30,7 +30,7 @@ def _masked(y, mask):
 
 
 class Spectral(nn.Module):
-    """Residual 1x1 convolution of the Fourier coefficients: every output sees the whole image (Chi et al. 2020, in LaMa)."""
+    """Residual 1x1 convolution of the Fourier coefficients: every output sees the whole image (Chi et al. 2020)."""
 
     def __init__(self, width):
         super().__init__()
@@ -47,7 +47,8 @@ class Expand(nn.Module):
 
     def __init__(self, inputs, width, fourier=False):
         super().__init__()
-        self.up = nn.Sequential(nn.ConvTranspose2d(inputs, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        up = nn.ConvTranspose2d(inputs, width, 4, 2, 1, bias=False)
+        self.up = nn.Sequential(up, nn.BatchNorm2d(width), nn.ReLU())
         self.fuse = nn.Sequential(nn.Conv2d(2 * width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
                                   Spectral(width) if fourier else nn.Identity())
 
@@ -110,24 +111,68 @@ class ContextEncoder(nn.Module):
         return self.decoder(self.encode(y, mask))
 
 
+class Opened(nn.Module):
+    """A trained net as a generator whose "latents" are images: what `refine_all` and `shape_discriminator` ask of G.
+
+    `to_features(y, layer)` (N, C_l, 4 * 2^l, 4 * 2^l) for images y (N, C, H, W), whose known pixels alone are seen;
+    `to_image(h, layer)` continues the last call, so a U-Net's skips stay those of (y, mask): refinement moves what the
+    decoder has made of them. mask (1, 1, H, W). For the pool of `shape_discriminator` see `Pool`.
+    """
+
+    def __init__(self, net, mask):
+        super().__init__()
+        self.net, self.mask, self.skips = net, mask, None
+        self.channels, self.size, self.layers, self.z_dim = net.channels, net.size, net.layers, None
+
+    def check_layer(self, layer):
+        """Raise ValueError unless `layer` is one of the decoder's."""
+        if not isinstance(layer, int) or not 0 <= layer < self.layers:
+            raise ValueError(f"The decoder's layer must be an integer from 0 (4x4) to {self.layers - 1} "
+                             f"but is {layer!r}.")
+
+    def to_features(self, y, layer):
+        self.check_layer(layer)
+        with autocast(self.net, y):
+            if isinstance(self.net, ContextEncoder):
+                return self.net.decoder.to_features(self.net.encode(y, self.mask), layer)
+            self.skips = self.net.encode(y, self.mask)
+            return self.net.expand(self.skips[-1], self.skips, 0, layer).to(y.dtype)
+
+    def to_image(self, h, layer):
+        if isinstance(self.net, ContextEncoder):
+            return self.net.decoder.to_image(h, layer)
+        with autocast(self.net, h):
+            return self.net.expand(h, self.skips, layer, self.layers).to(h.dtype)
+
+    def to_region(self, h, layer, box):
+        """`to_image(h, layer)` inside box = (top, bottom, left, right)."""
+        if isinstance(self.net, ContextEncoder):
+            return self.net.decoder.to_region(h, layer, box)
+        return cut(self.to_image(h, layer), box)
+
+
+class Pool:
+    """The images of a `data.Split` as the latents of an `Opened` net: `pool[index]` are the images at `index`."""
+
+    def __init__(self, images, device="cpu"):
+        self.images, self.device = images, device
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images.batch(index, self.device)
+
+
 def opened(net, y, mask, layer=2):
     """(features, to_image) of a trained net cut at decoder `layer`, for `refine`: net(y, mask) == to_image(features).
 
-    features (N, C_l, 4 * 2^l, 4 * 2^l), float32. A U-Net's skips stay those of (y, mask): refinement moves what the
-    decoder has made of them. Batches: `to_image` belongs to exactly these images. ValueError for a layer out of range.
+    `to_image` belongs to exactly these images. ValueError for a layer out of range.
     """
-    if not isinstance(layer, int) or not 0 <= layer < net.layers:
-        raise ValueError(f"The decoder's layer must be an integer from 0 (4x4) to {net.layers - 1} but is {layer!r}.")
-    with frozen(net), torch.no_grad(), autocast(net, y):
-        if isinstance(net, ContextEncoder):
-            return net.decoder.to_features(net.encode(y, mask), layer), lambda h: net.decoder.to_image(h, layer)
-        skips = net.encode(y, mask)
-        features = net.expand(skips[-1], skips, 0, layer).to(y.dtype)
-
-    def to_image(h):
-        with autocast(net, h):
-            return net.expand(h, skips, layer, net.layers).to(h.dtype)
-    return features, to_image
+    whole = Opened(for_inference(net), mask)
+    with torch.no_grad():
+        features = whole.to_features(y, layer)
+    return features, lambda h: whole.to_image(h, layer)
 
 
 def train_feedforward(net, images, *, iterations, D=None, batch_size=64, lr=1e-3, adversarial=0.001, seed=0, start=0,
@@ -136,7 +181,8 @@ def train_feedforward(net, images, *, iterations, D=None, batch_size=64, lr=1e-3
 
     images: a `data.Split`. Without D: L1 (U-Net); with D (Context Encoder): (1 - adversarial) * squared error
     + adversarial * -log D(composite), D trained beside it on originals against composites. Known pixels weigh
-    1/6 of missing ones (Liu et al. 2018); Poisson blending looks at them. The learning rate rises for 200 steps and falls to 0 over the last 30 %: a resumed longer run goes on.
+    1/6 of missing ones (Liu et al. 2018); Poisson blending looks at them. The learning rate rises for 200 steps and
+    falls to 0 over the last 30 %.
     state: {"loss", "optimisers"} and, with D, "d_loss".
     """
     if optimisers is None:
@@ -171,4 +217,5 @@ def train_feedforward(net, images, *, iterations, D=None, batch_size=64, lr=1e-3
 def paint(net, y, mask, batch=250):
     """net(y, mask) of any number of images, each by itself; mask (1 or N, 1, H, W)."""
     with frozen(net), torch.no_grad():
-        return torch.cat([net(y[i:i + batch], mask if len(mask) == 1 else mask[i:i + batch]) for i in range(0, len(y), batch)])
+        masks = mask if len(mask) > 1 else mask.expand(len(y), *mask.shape[1:])
+        return torch.cat([net(y[i:i + batch], masks[i:i + batch]) for i in range(0, len(y), batch)])

@@ -83,7 +83,7 @@ def refine_features(features, to_image, score, *, steps=50, step_size=0.1, momen
 def parts(G, D, n, layer, compose, mode="independent", field=None):
     """(to_image, score) for `n` activations of `layer`: by whole networks or, for an `Overlay`, by the hole's part of them."""
     G, terms = for_inference(G), terms_of(D, mode, field)
-    if not (isinstance(compose, Overlay) and isinstance(G, Generator)):
+    if not (isinstance(compose, Overlay) and hasattr(G, "to_region")):
         return (lambda h: compose(G.to_image(h, layer))), Score(terms)
     check_images(compose.y, G.channels, G.size)
     check_mask(compose.mask, G.size)

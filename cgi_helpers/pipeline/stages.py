@@ -16,7 +16,7 @@ from ..study.evaluation import classify
 from . import parallel
 from .card import card
 from .evaluation import evaluate, find, tune
-from .session import Checkpoint, done, save
+from .session import Checkpoint, done, save, start  # noqa: F401 (notebooks open their session by stages.start)
 
 VANISHING_LAM = 5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
 

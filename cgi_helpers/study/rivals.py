@@ -1,9 +1,9 @@
 """Rivals: other ways to fill a hole, behind one interface.
 
-`fit(name, train, mask, validation)` gives a `Completion`; `completion(y, mask)` gives images (N, C, H, W) in [-1, 1] whose known
-pixels are those of y. A rival is one row of RIVALS and one function `fit_...(train, mask, validation, **settings)` that
-returns (function, facts); function(y, mask) paints whole images, of which the hole is taken. Left out: RePaint (Lugmayr et al. 2022), whose 250 x 10 denoiser calls per image after hours of
-training do not fit a comparison at a stated equal budget on two cores.
+`fit(name, train, mask, validation)` gives a `Completion`; `completion(y, mask)` gives images (N, C, H, W) in [-1, 1]
+whose known pixels are those of y. A rival is a row of RIVALS and one `fit_...(train, mask, validation, **settings)`
+that returns (function, facts); function(y, mask) paints whole images, of which the hole is taken. Left out: RePaint
+(Lugmayr et al. 2022): a diffusion model and its 250 x 10 denoiser calls per image do not fit the networks' budget.
 """
 
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ from ..method.models import Discriminator
 from ..method.runtime import accelerate, last
 from .metrics import psnr
 
-BATCH_TOLERANCE = 0.02  # of a range of 2: what bfloat16 and another order of sums may change in a pixel, far below a coupling's effect
+BATCH_TOLERANCE = 0.02  # of a range of 2: above what another order of sums changes in bfloat16
 
 
 @dataclass
 class Completion:
     """A fitted method, checked: `completion(y, mask)` -> composites; facts = what was chosen, with what was tried.
 
-    `whole`: the function paints whole images and `completion` lays the known pixels over; else it must keep them itself.
+    `whole`: the function paints whole images and `completion` lays the known pixels over; else it must keep them.
     Refused with a ValueError that names the method: changed known pixels, another shape or dtype, NaN or values outside
     [-1, 1], another answer when called twice, and, unless `coupled`, an image whose answer depends on its batch.
     """
@@ -47,7 +47,7 @@ class Completion:
             if not torch.equal(*part):
                 self.refuse("gives another answer when called twice", "draw from a generator with a fixed seed")
             if not self.coupled and (x[few] - part[0]).abs().max() > BATCH_TOLERANCE:
-                self.refuse("lets an image's answer depend on its batch", "work image by image or declare it with coupled=True")
+                self.refuse("lets an image's answer depend on its batch", "declare it with coupled=True")
             self.vouched = len(y) > 2
         return x
 
@@ -94,9 +94,10 @@ def per_image(function):
 
 
 def choose(candidates, validation, mask, setting):
-    """(function, facts) of the value with the highest mean PSNR on validation images (n, C, H, W); one candidate needs none."""
+    """(function, facts) of the value with the best mean PSNR on validation (n, C, H, W); one candidate needs none."""
     if len(candidates) > 1 and validation is None:
-        raise ValueError(f"Choosing {setting} among {', '.join(map(str, candidates))} needs validation images: pass some, or one value.")
+        raise ValueError(f"Choosing {setting} among {', '.join(map(str, candidates))} needs validation images: "
+                         "pass some, or one value.")
     tried = {}
     if len(candidates) > 1:
         tried = {value: float(psnr(composite(validation, f(validation, mask), mask), validation).mean())
@@ -112,7 +113,7 @@ def fit_mean(train, mask, validation=None):
 
 
 def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 3000.0)):
-    """Linear regression from the known pixels to the hole, closed form, with `penalty` * squared weights; for this mask only."""
+    """Linear regression from the known pixels to this hole, closed form, with `penalty` * squared weights."""
     known = mask[0].expand(train.batch(slice(0, 1)).shape[1:]).flatten() == 1
     n, side = len(known), int(known.sum())
     order = torch.cat([known.nonzero()[:, 0], (~known).nonzero()[:, 0]])  # known pixels first
@@ -140,7 +141,8 @@ def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 30
 def nearest(train, y, weight, k=1):
     """(N, k) indices of the training images with the least sum of weight * (image - y)^2; weight (1 or N, 1, H, W)."""
     w = weight.expand(-1, y.shape[1], -1, -1).to(y).flatten(1)
-    best, index = torch.full((len(y), k), torch.inf, device=y.device), torch.zeros(len(y), k, dtype=torch.long, device=y.device)
+    best = torch.full((len(y), k), torch.inf, device=y.device)
+    index = torch.zeros(len(y), k, dtype=torch.long, device=y.device)
     start, target = 0, y.flatten(1) * w
     for x in batches(train):
         x = x.to(y).flatten(1)
@@ -152,7 +154,7 @@ def nearest(train, y, weight, k=1):
 
 
 def fit_nearest(train, mask, validation=None, pixels="known"):
-    """The hole of the training image whose known pixels (`pixels` "known"), or ring around the hole ("ring", W), are closest."""
+    """The training image whose known pixels (`pixels` "known"), or ring W around the hole ("ring"), are closest."""
     if pixels not in ("known", "ring"):
         raise ValueError(f"Nearest neighbours compare 'known' pixels or the 'ring' around the hole, not {pixels!r}.")
 
@@ -204,7 +206,7 @@ def fit_biharmonic(train, mask, validation=None):
 
 
 def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
-    """Truncated nuclear norm by ADMM (Hu et al. 2013, algorithms 1 and 2), every channel a matrix in [0, 1]; all images at once.
+    """Truncated nuclear norm by ADMM (Hu et al. 2013, algorithms 1 and 2), every channel a matrix in [0, 1].
 
     Minimises the sum of the singular values but for the `rank` largest, with the known pixels given. `outer` times the
     subspaces A, B of those are taken from the present answer, then `inner` ADMM steps of penalty `beta`.
@@ -269,12 +271,14 @@ def networks(kind, channels=1, size=64, width=16, d_width=16, device="cpu"):
     return accelerate(feedforward.UNet(width, channels, size, fourier=kind == "fourier_conv"), device), None
 
 
-def fit_network(train, mask, validation=None, kind="unet", iterations=4000, width=16, seed=0, device="cpu", progress=None):
+def fit_network(train, mask, validation=None, kind="unet", iterations=4000, width=16, seed=0, device="cpu",
+                progress=None):
     """Train a feed-forward net on `training_masks` (half of them the centre hole) in one go; it takes any hole."""
     first = train.batch(slice(0, 1))
     torch.manual_seed(seed)
     net, D = networks(kind, first.shape[1], first.shape[-1], width, device=device)
-    last(feedforward.train_feedforward(net, train, iterations=iterations, D=D, seed=seed, device=device), progress, iterations)
+    loop = feedforward.train_feedforward(net, train, iterations=iterations, D=D, seed=seed, device=device)
+    last(loop, progress, iterations)
     return partial(feedforward.paint, net), {"iterations": iterations}
 
 
@@ -289,25 +293,29 @@ class Rival:
 
 RIVALS = {
     "mean": Rival(fit_mean, "the mean of the training images", "training images"),
-    "ridge": Rival(fit_ridge, "ridge regression, closed form", "training images behind one hole; penalty on validation images"),
+    "ridge": Rival(fit_ridge, "ridge regression, closed form", "training images, one hole; penalty on validation"),
     "nearest_neighbour": Rival(fit_nearest, "look-up by all known pixels", "keeps the training images"),
-    "nearest_ring": Rival(fit_nearest, "look-up by the ring W (Yeh et al. eq. 3)", "keeps the training images", {"pixels": "ring"}),
+    "nearest_ring": Rival(fit_nearest, "look-up by the ring W (Yeh et al. eq. 3)", "keeps the training images",
+                          {"pixels": "ring"}),
     "telea": Rival(fit_opencv, "Telea 2004, OpenCV", "nothing; radius on validation images"),
-    "navier_stokes": Rival(fit_opencv, "Bertalmio et al. 2001, OpenCV", "nothing; radius on validation images", {"flag": "INPAINT_NS"}),
+    "navier_stokes": Rival(fit_opencv, "Bertalmio et al. 2001, OpenCV", "nothing; radius on validation images",
+                           {"flag": "INPAINT_NS"}),
     "biharmonic": Rival(fit_biharmonic, "Damelin and Hoang 2018, scikit-image", "nothing"),
     "low_rank": Rival(fit_low_rank, "Hu et al. 2013, TNNR by ADMM", "nothing; rank on validation images"),
-    "patchmatch": Rival(fit_patchmatch, "Barnes et al. 2009, within the image", "nothing; patch size on validation images"),
-    "patchmatch_training": Rival(fit_patchmatch, "Barnes et al. 2009, with the 3 nearest training images beside", "keeps the training images",
+    "patchmatch": Rival(fit_patchmatch, "Barnes et al. 2009, within the image", "nothing; patch size on validation"),
+    "patchmatch_training": Rival(fit_patchmatch, "Barnes et al. 2009, 3 nearest training images beside",
+                                 "keeps the training images",
                                  {"neighbours": 3}),
     "unet": Rival(fit_network, "Ronneberger et al. 2015, L1", "training images and holes", {"kind": "unet"}),
-    "fourier_conv": Rival(fit_network, "the same with Fourier convolutions (Suvorov et al. 2022)", "training images and holes",
+    "fourier_conv": Rival(fit_network, "with Fourier convolutions (Suvorov et al. 2022)", "training images and holes",
                           {"kind": "fourier_conv"}),
-    "context_encoder": Rival(fit_network, "Pathak et al. 2016, adversarial", "training images and holes", {"kind": "context_encoder"}),
+    "context_encoder": Rival(fit_network, "Pathak et al. 2016, adversarial", "training images and holes",
+                             {"kind": "context_encoder"}),
 }
 
 
 def fit(name, train, mask, validation=None, **settings):
-    """The `Completion` of rival `name` for mask (1, 1, H, W), fitted on `train` (a `data.Split`), knobs chosen on `validation`.
+    """`Completion` of rival `name` for mask (1, 1, H, W), fitted on `train` (a `data.Split`), knobs on `validation`.
 
     validation: images (n, C, H, W), or None where no knob is open. Raises ValueError for an unknown name or setting.
     """
@@ -329,7 +337,8 @@ def poisson(completion):
     Only for methods that paint whole images: how far they are from y at the seam is what the blending mends.
     """
     if not completion.whole:
-        raise ValueError(f"Method {completion.name!r} returns composites, which hide its error at the seam: let it paint whole images "
+        raise ValueError(f"Method {completion.name!r} returns composites, which hide its error at the seam: "
+                         "let it paint whole images "
                          "and declare whole=True.")
 
     def complete(y, mask):

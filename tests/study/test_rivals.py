@@ -1,5 +1,7 @@
 """Rivals: limits and known answers on images that the tests make, 16x16 or smaller where the method allows."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -9,6 +11,9 @@ from cgi_helpers.method.runtime import generator
 from cgi_helpers.study import rivals
 from cgi_helpers.study.metrics import psnr
 from cgi_helpers.study.rivals import Completion, fit, poisson
+
+with contextlib.suppress(ImportError):
+    import cv2  # noqa: F401  sets environment variables when first imported, so before any test looks at them
 
 SIZE = 16
 MASK = center_mask(SIZE)
@@ -110,7 +115,8 @@ def test_a_constant_image_is_continued(name, channels):
     settings = {} if name == "biharmonic" else {"radii": (3,)}
     y = torch.linspace(-0.9, 0.9, 3).view(3, 1, 1, 1).expand(3, channels, SIZE, SIZE).contiguous()
     x = fit(name, split(y), MASK, **settings)(y, MASK)
-    torch.testing.assert_close(x, y, atol=1e-5 if name == "biharmonic" else 0.02, rtol=0)  # Telea's lies 1.4 grey levels off
+    # Telea's answer lies 1.4 grey levels off
+    torch.testing.assert_close(x, y, atol=1e-5 if name == "biharmonic" else 0.02, rtol=0)
 
 
 def test_biharmonic_continues_a_plane():
@@ -179,7 +185,8 @@ def test_feed_forward_rivals_repeat_with_their_seed(name):
 
 
 SETTINGS = {"ridge": {"penalties": (1.0,)}, "telea": {"radii": (3,)}, "navier_stokes": {"radii": (3,)},
-            "low_rank": {"ranks": (1,), "inner": 5}, "patchmatch": {"patches": (1,)}, "patchmatch_training": {"patches": (1,)},
+            "low_rank": {"ranks": (1,), "inner": 5}, "patchmatch": {"patches": (1,)},
+            "patchmatch_training": {"patches": (1,)},
             "unet": {"iterations": 2, "width": 4}, "fourier_conv": {"iterations": 2, "width": 4},
             "context_encoder": {"iterations": 2, "width": 4}}
 NEEDS = {"telea": "cv2", "navier_stokes": "cv2", "biharmonic": "skimage", "patchmatch": "patchmatch",
