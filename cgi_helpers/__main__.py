@@ -1,5 +1,6 @@
-"""`python -m cgi_helpers STAGE [ROW] --preset P [--resume|--fresh] [--device D] [--seed N]`: the stages without Jupyter.
+"""`python -m cgi_helpers STAGE [ROW] --preset P [--resume|--fresh] [--device D] [--seed N]`: stages without Jupyter.
 
+`python -m cgi_helpers inpaint PHOTO --mask HOLE --out FILLED` fills a hole with trained networks, see `inpaint --help`.
 By several processes: `torchrun --standalone --nproc_per_node N -m cgi_helpers STAGE ...`, see `pipeline.parallel`.
 """
 
@@ -15,10 +16,16 @@ from .pipeline.stages import run
 
 def main(arguments=None):
     """Exit code of one command; errors that the user can mend become one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "inpaint":
+        from . import inpaint_cli
+        return inpaint_cli.main(arguments[1:])
     stages = "\n".join(f"  {kind:12} {line}" for kind, line in KINDS.items())
-    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__, epilog=f"stages:\n{stages}",
+    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__,
+                                     epilog=f"stages:\n{stages}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", nargs="+", metavar="STAGE", help="a stage and, for some, a row of the preset: train, encode best, ...")
+    parser.add_argument("stage", nargs="+", metavar="STAGE",
+                        help="a stage and, for some, a row of the preset: train, encode best, ...")
     parser.add_argument("--preset", default=None, help="smoke, laptop (default), paper, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0)
@@ -28,7 +35,8 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     try:
         with parallel.group():
-            run(start(args.preset, args.seed, str(parallel.device(args.device))), " ".join(args.stage), fresh=args.fresh)
+            session = start(args.preset, args.seed, str(parallel.device(args.device)))
+            run(session, " ".join(args.stage), fresh=args.fresh)
     except (ArtifactError, ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

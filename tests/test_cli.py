@@ -79,7 +79,7 @@ def test_the_preset_may_come_from_the_environment(place, capsys, monkeypatch):
 # --- one sentence for every mistake
 
 @pytest.mark.parametrize("arguments, message", [
-    (("paint", "--preset", "tiny"), "Unknown stage 'paint': preset 'tiny' has train, classifier, encoder, encode report"),
+    (("paint", "--preset", "tiny"), "Unknown stage 'paint': preset 'tiny' has train, classifier, judge, encoder, encode report"),
     (("train", "--preset", "huge"), "Unknown preset 'huge': use one of smoke, laptop, paper"),
     (("train", "--preset", "tiny", "--device", "tpu"), "Unknown device 'tpu': use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
     (("encoder", "--preset", "tiny"), "Artifact 'generator' of preset 'tiny' does not exist yet: rebuild it with "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import idx, shipped
-from .convert import from_array, in_channels, to_network  # noqa: F401
+from .convert import as_mask, from_image, in_channels, to_network  # noqa: F401
 from .places import DATA, ROOT, named  # noqa: F401
 
 SPLITS = ("train", "validation", "test")

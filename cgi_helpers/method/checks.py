@@ -8,7 +8,7 @@ def check_images(x, channels=1, size=64):
     if not torch.is_tensor(x) or x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
         shape = tuple(getattr(x, "shape", ())) or type(x).__name__
         raise ValueError(f"Images must have shape (N, {channels}, {size}, {size}) but got {shape}: "
-                         "resize them with data.from_array first.")
+                         "make them by data.from_image first.")
     return check_values(x)
 
 
