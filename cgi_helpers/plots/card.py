@@ -43,7 +43,7 @@ def half(value):
 def _digits(value, digits=3, like=None):
     """The number with about `digits` digits, or with as many decimals as `like` needs for that."""
     size = abs(value if like is None else like) or abs(value) or 1
-    return f"{value:.{int(np.clip(digits - 1 - np.floor(np.log10(size)), 0, 3))}f}"
+    return f"{value:.{int(np.clip(digits - 1 - np.floor(np.log10(size)), 0, 4))}f}"
 
 
 def frame(table, metrics, methods=None):
@@ -61,7 +61,7 @@ def frame(table, metrics, methods=None):
 
 def card(texts, title="★ best, ● not worse than the best by the 95 % interval of their difference."):
     """`frame` drawn as a figure; cells with a mark are bold."""
-    wide = [0.3 + 0.072 * texts.index.str.len().max()] + [1.45 if texts[m].str.len().max() < 16 else 1.6 for m in texts.columns]
+    wide = [0.3 + 0.08 * texts.index.str.len().max(), *(max(1.1, 0.3 + 0.08 * texts[m].str.len().max()) for m in texts)]
     fig = _figure(sum(wide), 0.27 * len(texts) + 1.1, title)
     ax = fig.add_subplot()
     ax.axis("off")
@@ -139,7 +139,8 @@ def hole_sizes(table, metrics, title="Quality against the size of the hole, with
         ax.set(xlabel="missing pixels (%)", title=LABELS.get(metric, metric))
         ax.grid(alpha=0.3)
     handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels())}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    columns = max(1, int(fig.get_figwidth() / 2.7))
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
     return fig
 
 
