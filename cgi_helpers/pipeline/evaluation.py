@@ -128,10 +128,16 @@ def longer_search(session, G, y):
     return torch.cat([find(session, "best", G, E, y[i:i + s.batch], range(i, i + s.batch), more) for i in range(0, len(y), s.batch)])
 
 
-def row_names(preset):
-    """The rows of the evaluation: searches alone, then every family at every epoch of its shaping."""
-    families = [f"{name}_{epochs}" for name, f in preset.study.families.items() for epochs in stages_of(preset, f)]
-    return ["semantic", "semantic_best", "semantic_equal_time", *families]
+def row_names(session):
+    """The rows of the evaluation: searches alone, then every family with D as trained (0) and at the epochs that validation chose.
+
+    Test images are scored for these only: how a family changes along shaping was seen on validation images.
+    """
+    rows = ["semantic", "semantic_best", "semantic_equal_time"]
+    for name, chosen in session.load("selection")[0]["stages"].items():
+        family = session.preset.study.families[name]
+        rows += [f"{name}_{epochs}" for epochs in stages_of(session.preset, family) if epochs == 0 or str(epochs) == chosen]
+    return rows
 
 
 def complete(session, row, G, z, y):
@@ -175,7 +181,7 @@ def evaluate(session, stage, fresh=False):
     images = session.data["test"]
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     z = {how: session.encodings("test", how) for how in STARTS}
-    rows, size = row_names(p), block(p)
+    rows, size = row_names(session), block(p)
     work = [(row, slice(i, min(i + size, n))) for row in rows for i in range(0, n, size)]
 
     def compute(item):

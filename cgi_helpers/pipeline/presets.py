@@ -108,8 +108,8 @@ class Study:
         "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
         "collaborative_long": Family("best", "best", mode="field", steps=120, step_size=0.002, epochs=(1,), partner="per_image",
                                      weight=0.1)})
-    card_images: int = 1_000                # first test images, completed by every method of the report card
-    detector_iterations: int = 300          # of the fresh detector of each method, trained on validation images
+    card_images: int = 500                  # first test images, completed by every method of the report card
+    detector_iterations: int = 200          # of the fresh detector of each method, trained on validation images
     rivals: tuple = ("mean", "ridge", "nearest_neighbour", "telea", "navier_stokes", "biharmonic", "low_rank", "patchmatch",
                      "context_encoder", "unet")   # rows of study.rivals
     blended: tuple = ("semantic", "semantic_best", "nearest_neighbour")    # rows that are Poisson-blended, too
