@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from . import idx, shipped
+from . import folder, sets
 from .convert import as_mask, from_image, in_channels, to_network  # noqa: F401
-from .places import DATA, ROOT, named  # noqa: F401
+from .places import DATA, ROOT  # noqa: F401
+from .sets import download  # noqa: F401
 
 SPLITS = ("train", "validation", "test")
 
@@ -73,17 +75,28 @@ class Splits(Mapping):
         return len(SPLITS)
 
 
-def fashion_mnist(split, limit):
-    """The shipped images, or another copy (four idx files) in `$FASHION_MNIST_DIR`."""
-    folder = named("FASHION_MNIST_DIR")
-    return idx.read(folder, split, limit) if folder else shipped.read("fashion_mnist", split, limit)
-
-
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+DIGITS = tuple(str(i) for i in range(10))
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 DATASETS = {
-    "fashion_mnist": DataSet(fashion_mnist, 1, CLASSES, True, "shipped"),
+    "fashion_mnist": DataSet(sets.fashion_mnist, 1, CLASSES, True, "shipped"),
+    "mnist": DataSet(sets.mnist, 1, DIGITS, False, "its test images are shipped, the others are downloaded by torchvision"),
+    "kmnist": DataSet(sets.kmnist, 1, ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), False, "torchvision"),
+    "cifar10": DataSet(sets.cifar10, 3, CIFAR10, True, "torchvision"),
+    "avatars": DataSet(sets.avatars, 3, tuple(f"look {i}" for i in range(10)), True, "shipped: drawn faces"),
+    "celeba": DataSet(sets.celeba, 3, None, True, "torchvision, or a folder"),
 }
+
+
+def described(name):
+    """The row of a data set; "folder:PATH" makes one of a folder of own images. ValueError for an unknown name."""
+    if name.startswith("folder:"):
+        path = name.removeprefix("folder:")
+        return DataSet(partial(folder.read, path), 3, folder.classes(path), False, "own images")
+    if name not in DATASETS:
+        raise ValueError(f"Unknown data set {name!r}: use one of {', '.join(DATASETS)}, or folder:PATH for own images.")
+    return DATASETS[name]
 
 
 def load(name="fashion_mnist", size=64, channels=None, limit=None):
@@ -92,9 +105,7 @@ def load(name="fashion_mnist", size=64, channels=None, limit=None):
     size, channels: of the network input (None: the data set's own). limit: {split: N}, the first N images of a split.
     Raises ValueError for an unknown name; FileNotFoundError or ValueError, when a split is read, with what to do.
     """
-    if name not in DATASETS:
-        raise ValueError(f"Unknown data set {name!r}: use one of {', '.join(DATASETS)}.")
-    row = DATASETS[name]
+    row = described(name)
 
     def make(split):
         images, labels = row.read(split, (limit or {}).get(split))

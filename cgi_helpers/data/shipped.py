@@ -1,4 +1,4 @@
-"""Data sets that come with the repository: PNG files of many images, one below the other, `.npy` labels, SHA256SUMS."""
+"""Data sets that come with the repository: PNG or lossless WebP files of many images, one below the other, `.npy` labels, SHA256SUMS."""
 
 import hashlib
 import io
@@ -18,9 +18,10 @@ def read(name, split, limit=None):
     """
     labels = np.load(io.BytesIO(_verified(name, f"{split}-labels.npy")), allow_pickle=False)
     n = len(labels) if limit is None else min(limit, len(labels))
+    ending = ".webp" if (DATA / name / f"{split}-00.webp").exists() else ".png"
     pieces, found, number = [], 0, 0
     while found < n:
-        pieces.append(_strip(name, f"{split}-{number:02d}.png"))
+        pieces.append(_strip(name, f"{split}-{number:02d}{ending}"))
         found, number = found + len(pieces[-1]), number + 1
     images = torch.cat(pieces)[:n] if pieces else torch.zeros(0, 1, 1, dtype=torch.uint8)
     return images, torch.from_numpy(labels[:n].astype(np.int64))
@@ -29,7 +30,7 @@ def read(name, split, limit=None):
 @lru_cache(maxsize=4)
 def _strip(name, file):
     """The square images of one file, as tensor; the last few files stay in memory (several sessions read the same first ones)."""
-    pixels = np.array(Image.open(io.BytesIO(_verified(name, file)), formats=("PNG",)))
+    pixels = np.array(Image.open(io.BytesIO(_verified(name, file)), formats=("PNG", "WEBP")))
     images = torch.from_numpy(pixels.reshape(-1, pixels.shape[1], *pixels.shape[1:]))
     return images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else images
 
