@@ -117,25 +117,6 @@ class Engine:
                 self.nets[key] = float(self.net(epochs)(real, "independent").median())
         return self.nets[key]
 
-    def judge(self, recipe):
-        """(D, keyword arguments of `refine`): D shaped per image; or, in the recorded field of the preset's hole, D of the best
-        shaping and a part of the former's logit (`field`), where the recipe's hole and path are those recorded."""
-        D, field = self.net(recipe.epochs), self.field() if recipe.mode == "field" else None
-        path = field and (recipe.hole, recipe.layer, recipe.step_size)
-        if not field or path != field["path"] or recipe.steps >= len(field["field"]["mean"]):
-            return D, {"mode": "independent"}
-        from ..method.judge import Judge, Term
-        return Judge(Term(field["D"], "field", field["field"]), Term(D, weight=field["weight"])), {}
-
-    def field(self):
-        """{"field", "D": of the best shaping, "weight": of the per-image D, "path": hole, layer and step size}, read once."""
-        if "field" not in self.nets:
-            tree, p = self.session.load(recipes.FIELD)[0], self.session.preset
-            path = p.mask, int(tree["field"]["layer"]), float(tree["field"]["step_size"])
-            self.nets["field"] = {"field": tree["field"], "weight": float(tree["weight"]), "path": path,
-                                  "D": self.session.shaped("best", float(tree["epochs"]))}
-        return self.nets["field"]
-
     # --- one run
 
     def starts(self, recipe, y, mask, n):
@@ -210,10 +191,10 @@ class Engine:
 
     def refinement(self, recipe, z, y, mask):
         """The loop of `refine` with the recipe's values; for so few images `Overlay` would be slower."""
-        G, (D, mode) = self.net("generator"), self.judge(recipe)
+        G, D = self.net("generator"), self.net(recipe.epochs)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
-        return refine(G, D, h, layer=recipe.layer, steps=recipe.steps, step_size=recipe.step_size, stop=recipe.stop, **mode,
+        return refine(G, D, h, layer=recipe.layer, steps=recipe.steps, step_size=recipe.step_size, stop=recipe.stop,
                       compose=lambda x: composite(y, x, mask),
                       threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0,
                       key=(recipe.seed, "lab"))

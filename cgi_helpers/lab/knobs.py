@@ -4,10 +4,9 @@ import ipywidgets as widgets
 
 from ..method.refine import STOPS
 from .number import Number
-from .recipe import RANGES, SEARCHES, layers, modes, shaping
+from .recipe import RANGES, SEARCHES, layers, shaping
 
 WIDTH, LABEL = "334px", "128px"
-MODE_NAMES = {"independent": "running statistics", "field": "recorded field"}
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3   # lambda of the report (IV.A) and of Yeh et al. (2017)
 
 
@@ -35,9 +34,6 @@ def make_knobs(session, recipe):
         "seed": number("seed", "seed", "Chooses the random starts and the draws of the probabilistic stop.", slider=False),
         "layer": choice("layer", "layer of G", "The activations that D's gradient moves: early layers change shapes, late ones "
                         "pixels.", names),
-        "mode": choice("mode", "D judges by", "BatchNorm in D of a single image: its running statistics, or those recorded while "
-                       "training images were refined together (where hole, layer and step size are the recorded ones).",
-                       [(MODE_NAMES[mode], mode) for mode in modes(session)]),
         "step_size": number("step_size", "step size", "How far one refinement step moves the activations along D's gradient "
                             "(momentum 0.9)."),
         "steps": number("steps", "refinement steps", "Number of refinement steps."),

@@ -16,9 +16,6 @@ from ..method.runtime import fast_dtype, generator
 
 FORMAT = "cgi live lab 2"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
-MODES = ("independent", "field")   # how D judges: by its running statistics; in the recorded field, where that fits
-DEFAULT_MODE = "independent"
-FIELD = "field_best"     # artifact: {"field": what `record_field` gave for the preset's hole, "epochs", "weight"}
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
 RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1),
@@ -44,7 +41,6 @@ class Recipe:
     restarts: int        # starts per image, the lowest loss is kept
     seed: int            # of random starts and of the probabilistic stop
     layer: int           # of G, 0 = 4x4
-    mode: str            # one of MODES: how D judges a single image
     step_size: float     # of the refinement
     steps: int           # of the refinement
     stop: str            # one of refine.STOPS
@@ -66,18 +62,13 @@ def default_recipe(session, tuned=True):
         chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
         stage = next(e for e in row.epochs if str(e) == chosen)
     return Recipe(image=0, picture="", hole=p.mask, search="warm start", lam=p.lam, iterations=WARM_ITERATIONS, restarts=1,
-                  seed=session.seed % (RANGES["seed"][1] + 1), layer=row.layer, mode=DEFAULT_MODE, stop="best",
+                  seed=session.seed % (RANGES["seed"][1] + 1), layer=row.layer, stop="best",
                   step_size=row.step_size, steps=row.steps, epochs=stage)
 
 
 def shaping(session):
     """The preset's shaping of the discriminators that judge a single image."""
     return session.preset.shapings[JUDGE]
-
-
-def modes(session):
-    """Those of MODES that the page can offer: "field" where one was recorded."""
-    return MODES if session.store.find(FIELD) else MODES[:1]
 
 
 def layers(session):
@@ -138,8 +129,8 @@ def target(recipe, session):
 
 def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
-    p, split = session.preset, session.data["test"]
-    choices = {"search": SEARCHES, "stop": STOPS, "mode": modes(session), "epochs": shaping(session).epochs, "layer": layers(session)}
+    split = session.data["test"]
+    choices = {"search": SEARCHES, "stop": STOPS, "epochs": shaping(session).epochs, "layer": layers(session)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
             raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} "

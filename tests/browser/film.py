@@ -1,5 +1,6 @@
 """python tests/browser/film.py GIF: film a hole being drawn and filled, in a real JupyterLab, for the README."""
 
+import re
 import contextlib
 import io
 import sys
@@ -62,7 +63,7 @@ def main(path):
         lab = page.locator(".cgi-lab").first
         lab.get_by_text("Done in").wait_for(timeout=90_000)
         lab.evaluate("e => e.scrollIntoView({block: 'start'})")
-        lab.locator("select").nth(2).select_option("random start")   # there is more to see than from the encoder's answer
+        lab.locator("select", has=page.locator("option", has_text=re.compile(r"random\sstart"))).first.select_option("random start")   # there is more to see than from the encoder's answer
         lab.get_by_role("button", name="Clear", exact=True).click()
         lab.get_by_text("There is no hole").wait_for()
         film, canvas = Film(lab), lab.locator("canvas").bounding_box()

@@ -38,7 +38,7 @@ def test_a_slider_moved_by_keyboard_changes_the_picture_and_errors_are_shown(ope
     page.keyboard.press("ArrowLeft")
     until(lambda: picture(page), lambda now: now == first)
     page.locator(".widget-dropdown select").select_option(label="bad")
-    page.get_by_text("this name is bad").wait_for(timeout=20_000)
+    page.get_by_text("ValueError: this name is bad").wait_for(timeout=20_000)
     page.locator(".widget-dropdown select").select_option(label="a")
     page.locator(".widget-html", has_text="this name is bad").wait_for(state="detached", timeout=20_000)
     assert picture(page) == first  # level is where it was

@@ -76,7 +76,7 @@ NONE = "not a recipe"
     ({"epochs": 3}, "epochs must be"), ({"iterations": 10 ** 9}, "iterations must be"), ({"restarts": 0}, "restarts must be"),
     ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole"),
     ({"lam": 1e-9}, "lam must"), ({"lam": 50}, "lam must"), ({"lam": float("nan")}, "lam must"), ({"step_size": 30}, "step_size must"),
-    ({"step_size": 0}, "step_size must"), ({"mode": "batch"}, "mode must"),
+    ({"step_size": 0}, "step_size must"),
     ({"steps": True}, NONE), ({"steps": 3.0}, NONE), ({"lam": True}, NONE), ({"epochs": "2"}, NONE), ({"seed": None}, NONE), ({"lam": 10 ** 400}, NONE),
     ({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"), ({"frame": -1}, "frame must be"),
     ({"frame": 10 ** 5}, "frame must be"), ({"frame": True}, NONE), ({"frame": "1"}, NONE), ({"hole": "x" * 10 ** 5}, "Unknown hole")])
