@@ -74,7 +74,9 @@ def test_unknown_mask_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("array", [np.eye(8, dtype=bool), np.eye(8, dtype=np.uint8), np.eye(8), torch.eye(8).int(),
-                                   np.eye(8).tolist(), torch.eye(8)[None, None]], ids=["bool", "bytes", "doubles", "ints", "list", "4d"])
+                                   np.eye(8).tolist(), torch.eye(8)[None, None], np.eye(8, dtype=np.uint8) * 255,
+                                   np.eye(8) * 255],
+                         ids=["bool", "bytes", "doubles", "ints", "list", "4d", "black and white", "up to 255"])
 def test_own_mask_takes_arrays_of_zeros_and_ones(array):
     mask = masks.own_mask(array, 8)
     assert mask.shape == (1, 1, 8, 8) and mask.dtype == torch.float32 and torch.equal(mask[0, 0], torch.eye(8))
@@ -87,9 +89,11 @@ def test_own_mask_takes_arrays_of_zeros_and_ones(array):
     (np.zeros((1, 3, 8, 8)), r"must have shape"),
     (np.ones((8, 8)), "all ones, so nothing is missing"),
     (np.zeros((8, 8)), "all zeros, so nothing is known"),
-    (np.eye(8) / 2, "only 0 .* and 1"),
-    (np.eye(8) * 255, "only 0 .* and 1"),
-    (np.where(np.eye(8), np.nan, 1), "only 0 .* and 1"),
+    (np.eye(8) / 2, r"only 0 .hole. and 1 .known. but 8 of its 64 pixels .* mask > 0\.5"),
+    (np.eye(8) * 254, r"only 0 .hole. and 255 .known. but 8 of its 64 pixels .* mask > 127\.5"),
+    (np.where(np.eye(8), np.nan, 1), "only 0 .hole. and 1 .known. but 8 of its 64 pixels"),
+    (-np.eye(8), "8 of its 64 pixels"),
+    (None, "but is a NoneType"),
 ])
 def test_own_mask_refuses_in_one_sentence(array, message):
     with pytest.raises(ValueError, match=message) as error:

@@ -78,13 +78,15 @@ class Splits(Mapping):
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 DIGITS = tuple(str(i) for i in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LOOKS = ("bun", "bun, long hair", "bun, wavy hair", "parting", "parting, wavy hair", "parting, shoulder length",
+         "undercut", "undercut, neck length", "spikes", "spikes, long hair")   # as in data/avatars/make.mjs
 
 DATASETS = {
     "fashion_mnist": DataSet(sets.fashion_mnist, 1, CLASSES, True, "shipped"),
     "mnist": DataSet(sets.mnist, 1, DIGITS, False, "its test images are shipped, the others are downloaded by torchvision"),
     "kmnist": DataSet(sets.kmnist, 1, ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), False, "torchvision"),
     "cifar10": DataSet(sets.cifar10, 3, CIFAR10, True, "torchvision"),
-    "avatars": DataSet(sets.avatars, 3, tuple(f"look {i}" for i in range(10)), True, "shipped: drawn faces"),
+    "avatars": DataSet(sets.avatars, 3, LOOKS, True, "shipped: drawn faces"),
     "celeba": DataSet(sets.celeba, 3, None, True, "torchvision, or a folder"),
 }
 

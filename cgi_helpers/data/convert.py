@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..method.masks import check_mask
+from ..method.masks import binary, check_mask
 
 LUMINANCE = (0.299, 0.587, 0.114)   # of red, green and blue: ITU-R 601
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -133,20 +133,12 @@ def as_mask(mask, size=64):
     a pixel is known if all that it stands for are. Raises ValueError in one sentence.
     """
     if isinstance(mask, (str, os.PathLike, Image.Image)):
-        mask = np.asarray(open_picture(mask).convert("L"))
-    try:
-        x = torch.as_tensor(mask.detach().cpu().numpy() if torch.is_tensor(mask) else np.array(mask)).float()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"A mask must be a picture or an array of numbers but is a {type(mask).__name__}.") from error
+        mask = np.array(open_picture(mask).convert("L"))
+    x = binary(mask)
     while x.ndim > 2 and len(x) == 1:
         x = x[0]
     x = x[..., 0] if x.ndim == 3 and x.shape[-1] == 1 else x
     if x.ndim != 2 or not x.numel():
         raise ValueError(f"A mask must be one plane (H, W) but has shape {tuple(x.shape)}: give several as a list.")
-    top = 255 if x.max() > 1 else 1
-    between = int(((x != 0) & (x != top)).sum())
-    if between:
-        raise ValueError(f"A mask must hold only 0 (hole) and {top} (known) but {between} of its {x.numel()} pixels do "
-                         f"not, as at smoothed edges: threshold it first, at best by mask > {top / 2:g}.")
-    hole = middle(1 - x / top)[None, None]
+    hole = middle(1 - x)[None, None]
     return check_mask(1 - (hole if hole.shape[-1] == size else F.adaptive_max_pool2d(hole, size)), size)

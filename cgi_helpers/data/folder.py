@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from .convert import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 LEAST = 64      # images: a batch
@@ -18,7 +20,7 @@ def read(path, split, limit=None):
     """(images (N, 3, 128, 128) uint8, labels (N,) or None) of a split: by a hash of each file's content 8 : 1 : 1.
 
     The middle square of every picture. Files that cannot be read are named in a warning and skipped. Raises ValueError for
-    a folder without images, with fewer than a batch, or with a class of one image.
+    a folder without images, with fewer than a batch, or with a class of fewer than two training images.
     """
     images, labels, splits, _ = scan(Path(path).expanduser().resolve())
     rows = (splits == split).nonzero()[0][:limit]
@@ -42,11 +44,10 @@ def scan(path):
     for file in files:
         try:
             content = file.read_bytes()
-            with Image.open(file) as picture:
-                square = ImageOps.fit(ImageOps.exif_transpose(picture).convert("RGB"), (STORED, STORED), Image.Resampling.BILINEAR)
+            square = ImageOps.fit(open_picture(file).convert("RGB"), (STORED, STORED), Image.Resampling.BILINEAR)
             label = names.index(file.relative_to(path).parts[0]) if labelled else 0
             found[hashlib.sha256(content).hexdigest()] = np.array(square).transpose(2, 0, 1), label
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        except (OSError, ValueError):
             broken.append(file.name)
     if broken:
         warnings.warn(f"{len(broken)} files of {path} could not be read and are skipped: {', '.join(broken[:5])}"
@@ -54,11 +55,13 @@ def scan(path):
     if len(found) < LEAST:
         raise ValueError(f"{path} holds {len(found)} readable different images, but a batch needs {LEAST}: add more.")
     images, labels = (np.stack(values) for values in zip(*(found[key] for key in sorted(found))))
-    if labelled:
-        counts = np.bincount(labels, minlength=len(names))
-        if counts.min() < 2:
-            raise ValueError(f"Class {names[counts.argmin()]!r} of {path} has {counts.min()} images, but at least 2 are needed: add more, or "
-                             "put all images into one folder.")
     tenths = np.array([int(key[:8], 16) % 10 for key in sorted(found)])
     splits = np.where(tenths == 8, "validation", np.where(tenths == 9, "test", "train"))
+    if labelled:
+        counts = np.bincount(labels[splits == "train"], minlength=len(names))
+        if counts.min() < 2:
+            name = names[counts.argmin()]
+            total = np.sum(labels == names.index(name))
+            raise ValueError(f"Class {name!r} of {path} has {total} images, {counts.min()} of them for training, "
+                             "but at least 2 are needed: add more, or put all images into one folder.")
     return images, labels.astype(np.int64) if labelled else None, splits, names if labelled else None

@@ -48,8 +48,8 @@ def cifar10(split, limit):
     """
     folder = named("CIFAR10_DIR")
     if folder is None:
-        from torchvision.datasets import CIFAR10
         present("cifar10", DATA / "cifar-10-batches-py", (DATA / "cifar-10-batches-py").is_dir())
+        from torchvision.datasets import CIFAR10
         found = CIFAR10(str(DATA), train=split != "test")
         images, labels = found.data, np.array(found.targets)
     else:

@@ -60,9 +60,27 @@ def named_mask(name, size=64, rng=None):
 
 
 def own_mask(array, size=64):
-    """An own (H, W) array or tensor of 0/1 or booleans as mask (1, 1, size, size); ValueError if it does not fit."""
-    mask = torch.as_tensor(array).float()
+    """An own (H, W) array, tensor or list of 0/1, 0/255 or booleans as mask (1, 1, size, size).
+
+    ValueError if it does not fit; `data.as_mask` takes pictures, files and other sizes, too.
+    """
+    mask = binary(array)
     return check_mask(mask[None, None] if mask.ndim == 2 else mask, size)
+
+
+def binary(array):
+    """0 and 1, 0 and 255, or booleans as a float tensor of 0 and 1; ValueError says how many pixels are neither."""
+    try:
+        mask = torch.as_tensor(array).detach().cpu().float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"A mask must be an array of numbers but is a {type(array).__name__}: data.as_mask reads "
+                         "pictures.") from error
+    top = 255 if (mask > 1).any() else 1
+    between = int(((mask != 0) & (mask != top)).sum())
+    if between:
+        raise ValueError(f"A mask must hold only 0 (hole) and {top} (known) but {between} of its {mask.numel()} pixels "
+                         f"do not, as at smoothed edges: threshold it first, at best by mask > {top / 2:g}.")
+    return mask / top
 
 
 def check_mask(mask, size=64):

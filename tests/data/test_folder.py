@@ -45,8 +45,19 @@ def test_subfolders_are_classes(tmp_path):
 def test_a_class_of_one_picture_is_refused(tmp_path):
     for i in range(70):
         paint(tmp_path / ("cats" if i else "dogs") / f"{i}.png", i)
-    with pytest.raises(ValueError, match="Class 'dogs' of .* has 1 images, but at least 2 are needed"):
+    with pytest.raises(ValueError, match="Class 'dogs' of .* has 1 images, . of them for training, but at least 2"):
         data.load(f"folder:{tmp_path}")
+
+
+def test_what_is_transparent_becomes_black_and_16_bits_become_8(tmp_path):
+    for i in range(70):
+        paint(tmp_path / f"{i}.png", i)
+    clear, deep = tmp_path / "clear.png", tmp_path / "deep.png"
+    Image.new("RGBA", (9, 9), (255, 255, 255, 0)).save(clear)
+    Image.fromarray(np.full((9, 9), 100 * 257, np.uint16)).save(deep)
+    splits = data.load(f"folder:{tmp_path}")
+    flat = {int(x[0, 0, 0]) for s in splits.values() for x in s.images if x.unique().numel() == 1}
+    assert flat == {0, 100}
 
 
 def test_a_file_that_is_no_picture_is_named_and_skipped(photos):
