@@ -29,7 +29,7 @@ TINY = get_preset(
     shapings={row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")},
     feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
     study=dict(validation_images=20, test_images=30, resamples=4, card_images=20, detector_iterations=2, rivals=("mean", "unet"), blended=("semantic",),
-               families={row: dict(epochs=(0.5,), companions=10, steps=3) for row in ("collaborative_field", "collaborative_long")}))
+               families={"collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1)}))
 PLAN = plan(TINY)
 WRITER = {artifact: name for name, stage in PLAN.items() for artifact in stage.writes}
 

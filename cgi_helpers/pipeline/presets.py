@@ -105,9 +105,7 @@ class Study:
         "collaborative": Family("report", "report"), "collaborative_best": Family("best", "best"),
         "collaborative_independent": Family("report", "per_image"),
         "collaborative_independent_best": Family("best", "per_image"),
-        "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
-        "collaborative_long": Family("best", "best", mode="field", steps=120, step_size=0.002, epochs=(1,), partner="per_image",
-                                     weight=0.1)})
+        "collaborative_field": Family("best", "best", mode="field", epochs=(1,))})
     card_images: int = 500                  # first test images, completed by every method of the report card
     detector_iterations: int = 200          # of the fresh detector of each method, trained on validation images
     rivals: tuple = ("mean", "ridge", "nearest_neighbour", "telea", "navier_stokes", "biharmonic", "low_rank", "patchmatch",
@@ -173,7 +171,7 @@ _smoke = changed(_every(Preset("smoke"), steps=4, micro_batch=20), {
                  "judge_iterations": 30},
     "feedforward": {"unet": {"iterations": 10, "width": 4}, "context_encoder": {"iterations": 5, "width": 4}},
     "searches": {"report": {"iterations": 40, "pool": 240, "pool_iterations": 10}, "best": {"iterations": 10, "pool": 240}},
-    "study": {"families": {"collaborative_field": {"companions": 20}, "collaborative_long": {"companions": 20, "steps": 6}},
+    "study": {"families": {"collaborative_field": {"companions": 20}},
               "card_images": 64, "detector_iterations": 10, "rivals": ("mean", "ridge", "nearest_neighbour", "low_rank", "unet"),
               "validation_images": 64, "test_images": 128, "resamples": 100, "accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}})
 

@@ -13,7 +13,7 @@ PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("col
          "paired_gain_equal_time": ("collaborative_best", "semantic_equal_time"),
          "paired_gain_independent": ("collaborative_independent", "semantic"),
          "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best"),
-         "paired_gain_field": ("collaborative_field", "semantic_best"), "paired_gain_long": ("collaborative_long", "semantic_best")}
+         "paired_gain_field": ("collaborative_field", "semantic_best")}
 
 
 def semantic(G, z, y, mask, batch=500):
