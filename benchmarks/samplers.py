@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from cgi_helpers.data import Split
 from cgi_helpers.method import plane, samplers
 from cgi_helpers.method.models import Classifier, Discriminator, Generator
-from cgi_helpers.method.runtime import accelerate, generator, last
-from cgi_helpers.method.samplers import Calibrated, calibrate, reliability
+from cgi_helpers.method.runtime import accelerate, generator
 from cgi_helpers.method.shape import shape_discriminator
 from cgi_helpers.study.metrics import frechet_distance, moments, neighbourhoods
+from cgi_helpers.study.planes import calibrated, plane_methods, plane_pair
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COUNTS = ("G_calls", "D_calls", "gradients", "acceptance", "restarted", "rises", "lipschitz")
@@ -39,14 +39,17 @@ def measured(name, run, judge):
     return row
 
 
-def calibrated(D, real, fake):
-    """(Calibrated D, {"scale", "shift", "before", "after"}) from validation images and samples."""
-    logits = samplers.scores(D.eval(), real), samplers.scores(D, fake)
-    scale, shift = calibrate(*logits)
-    curves = {"before": reliability(*logits), "after": reliability(*(scale * x + shift for x in logits))}
-    numbers = {when: {k: v if isinstance(v, float) else [None if x != x else round(x, 4) for x in v.tolist()]
-                      for k, v in curve.items()} for when, curve in curves.items()}
-    return Calibrated(D, scale, shift), {"scale": scale, "shift": shift, **numbers}
+def calibration(D, real, fake):
+    """`planes.calibrated`, its numbers rounded for JSON."""
+    D, facts = calibrated(D, real, fake)
+    return D, written(facts)
+
+
+def written(facts):
+    """The facts of a calibration with lists for tensors and None for empty bins."""
+    curves = {when: {k: v if isinstance(v, float) else [None if x != x else round(x, 4) for x in v.tolist()]
+                     for k, v in facts[when].items()} for when in ("before", "after")}
+    return {**facts, **curves}
 
 
 def write(name, result):
@@ -54,42 +57,6 @@ def write(name, result):
     path = RESULTS / f"{name}.json"
     path.with_suffix(".partial").write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".partial").replace(path)
-
-
-def plane_pair(truth, seed, iterations=1_000, tuning=300, shaping=200, walk=None):
-    """G, calibrated D, the shaped D and its calibrated copy, and D's calibration, of one mixture and seed.
-
-    D goes on learning `tuning` steps against plain samples with G at rest (as Azadi et al. do); shaping: against refined ones.
-    """
-    toy = last(plane.train_plane(seed, iterations=iterations, truth=truth))
-    G, points = toy["G"], toy["points"]
-    walk = walk or dict(layer=G.layers, step_size=0.02)
-    validation = plane.mixture(2_000, generator(seed, "validation"), truth)
-    nets = []
-    for steps, length in ((0, tuning), (20, shaping)):
-        D = copy.deepcopy(toy["D"] if not nets else nets[0])
-        last(shape_discriminator(G, D, points, None, iterations=length, refine_steps=steps, batch_size=256, lr=1e-3, seed=seed, **walk))
-        nets.append(D)
-    fake = samplers.plain(G, nets[0], 2_000, key=(seed, "calibration"))[0]
-    refined = samplers.collaborative(G, nets[1], 2_000, key=(seed, "calibration"), **walk)[0]
-    D, facts = calibrated(nets[0], validation, fake)
-    return G, D, nets[1], calibrated(nets[1], validation, refined)[0], facts
-
-
-def plane_methods(G, D, shaped, judge, validation, walk=None):
-    """Name -> function of (n, key): all samplers, about 20 calls of D per sample where a sampler has a choice, step sizes as published."""
-    walk = walk or dict(layer=G.layers, step_size=0.02)
-    rows = {"plain": (samplers.plain, D, {}), "rejection": (samplers.rejection, D, dict(percentile=80)),
-            "Metropolis-Hastings": (samplers.metropolis_hastings, D, dict(real=validation, thin=20)),
-            "Langevin": (samplers.langevin, D, dict(steps=20, step_size=0.01)),
-            "gradient flow KL": (samplers.gradient_flow, D, dict(steps=20, step_size=0.01)),
-            "gradient flow JS": (samplers.gradient_flow, D, dict(steps=20, step_size=0.01, divergence="JS")),
-            "optimal transport": (samplers.optimal_transport, D, dict(layer=G.layers, steps=20, step_size=0.05)),
-            "collaborative, D unshaped": (samplers.collaborative, D.D, dict(steps=20, **walk)),
-            "collaborative": (samplers.collaborative, shaped, dict(steps=20, **walk)),
-            "collaborative, then rejection": (samplers.collaborative_rejection, shaped, dict(steps=20, percentile=50, judge=judge, **walk))}
-    return {name: (lambda n, key, f=f, net=net, options=options: f(G, net, n, key=key, **options))
-            for name, (f, net, options) in rows.items()}
 
 
 def run_plane(seeds=3, n=2_000):
@@ -105,11 +72,11 @@ def run_plane(seeds=3, n=2_000):
         rows = result["rows"][name] = {"real": [judge(plane.mixture(n, generator("real", s), truth)) for s in range(seeds)]}
         for seed in range(seeds):
             G, D, shaped, judged, facts = plane_pair(truth, seed)
-            result["calibration"].setdefault(name, []).append(facts)
+            result["calibration"].setdefault(name, []).append(written(facts))
             validation = plane.mixture(500, generator(seed, "validation"), truth)
             for method, run in plane_methods(G, D, shaped, judged, validation).items():
                 try:
-                    row = measured(f"{name} {seed} {method}", lambda: run(n, (seed, "samples")), judge)
+                    row = measured(f"{name} {seed} {method}", lambda: run(n, key=(seed, "samples")), judge)
                 except ValueError as error:
                     row = {"refused": str(error)}
                 rows.setdefault(method, []).append(row)
@@ -202,8 +169,8 @@ def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
         G, D, shaped = shaped_pair(weights / f"seed{seed}", train, iteration, seed, out)
         fake = samplers.plain(G, D, 5_000, key=(seed, "calibration"))[0]
         refined = samplers.collaborative(G, shaped, 1_000, key=(seed, "calibration"), **walk)[0]
-        calibrated_D, out["calibration"] = calibrated(D, validation, fake)
-        judged, out["calibration_shaped"] = calibrated(shaped, validation, refined)
+        calibrated_D, out["calibration"] = calibration(D, validation, fake)
+        judged, out["calibration_shaped"] = calibration(shaped, validation, refined)
         for method, f, net, options in mnist_methods(D, calibrated_D, shaped, judged, validation, walk)[rest]:
             try:
                 out["rows"][method] = measured(f"{iteration} {method}", lambda: f(G, net, n, key=(seed, "samples"), **options), judge)

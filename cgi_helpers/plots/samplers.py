@@ -1,0 +1,64 @@
+"""Samplers side by side: is D's output a frequency, and what does each method do to quality, diversity and cost?"""
+
+import numpy as np
+
+from . import BLUE, METRICS, ORANGE, _panels
+
+LABELS = {**METRICS, "good": "share of\ngood points ↑", "js": "JS divergence of\nthe modes (nats) ↓",
+          "energy": "energy\ndistance ↓", "calls": "calls of D\nper sample",
+          "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑",
+          "frechet_distance": "Fréchet\ndistance ↓"}
+SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"))   # told apart without colour
+
+
+def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks grow with the share of images."):
+    """Reliability of D, one panel per name -> {"before", "after": see `method.samplers.reliability`}; None or NaN: an
+    empty bin."""
+    fig, axes = _panels(len(curves), 4.2, 3.8, title, 2, sharex=True, sharey=True)
+    for ax, (name, curve) in zip(axes, curves.items()):
+        ax.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", zorder=1)
+        for when, (marker, colour), line in zip(("before", "after"), SERIES, (":", "-")):
+            x, y, share = (np.array([np.nan if v is None else v for v in curve[when][k]], float)
+                           for k in ("confidence", "frequency", "share"))
+            ax.plot(x, y, color=colour, ls=line, lw=1.2, zorder=2)
+            ax.scatter(x, y, s=15 + 300 * np.nan_to_num(share), marker=marker, color=colour, edgecolor="white",
+                       linewidth=0.6, zorder=3)
+            ax.plot([], [], color=colour, ls=line, marker=marker,
+                    label=f"{when}: Brier {curve[when]['brier']:.3f}, ECE {curve[when]['ece']:.3f}")
+        ax.set(title=name, xlabel="D(x)", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+        ax.legend(fontsize=9, loc="upper left", framealpha=0.9)
+        ax.grid(alpha=0.3)
+    for ax in axes[::2]:
+        ax.set_ylabel("frequency of real images")
+    return fig
+
+
+def dots(tables, columns, floor=None, log=(), title="What each method does to quality, diversity and cost."):
+    """A panel per column, a row per method, a mark per table: name -> DataFrame (methods x columns).
+
+    Methods stand in the order in which the tables name them first; what is NaN or missing has no mark. floor
+    (optional): column -> value of real images, dashed. log: columns on a logarithmic axis.
+    """
+    methods = list(dict.fromkeys(m for table in tables.values() for m in table.index))
+    fig, axes = _panels(len(columns), 2.2, 0.3 * len(methods) + 1.1, title, len(columns), sharey=True)
+    for ax, column in zip(axes, columns):
+        for k, (table, (marker, colour)) in enumerate(zip(tables.values(), SERIES)):
+            values = table[column].astype(float).reindex(methods).to_numpy()
+            shift = 0.16 * (k - (len(tables) - 1) / 2)  # marks of one method lie above one another
+            ax.plot(values, np.arange(len(methods)) + shift, marker, color=colour, ms=7, mec="white", mew=0.6, zorder=3)
+        if floor and column in floor:
+            ax.axvline(floor[column], color="0.4", ls="--", lw=1, zorder=1)
+        if column in log:
+            ax.set_xscale("symlog", linthresh=1)
+        ax.set(xlabel=LABELS.get(column, column), ylim=(len(methods) - 0.5, -0.5))
+        ax.margins(x=0.12)
+        ax.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(methods)), methods)
+    names = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[:len(tables)]]
+    labels = list(tables)
+    if floor:
+        names.append(axes[0].plot([], [], color="0.4", ls="--", lw=1)[0])
+        labels.append("real")
+    if len(labels) > 1:
+        fig.legend(names, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return fig
