@@ -14,7 +14,7 @@ SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"))   # told apart without colo
 def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks grow with the share of images."):
     """Reliability of D, one panel per name -> {"before", "after": see `method.samplers.reliability`}; None or NaN: an
     empty bin."""
-    fig, axes = _panels(len(curves), 4.2, 3.8, title, 2, sharex=True, sharey=True)
+    fig, axes = _panels(len(curves), 4.2, 4.4, title, 2, sharex=True, sharey=True)
     for ax, (name, curve) in zip(axes, curves.items()):
         ax.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", zorder=1)
         for when, (marker, colour), line in zip(("before", "after"), SERIES, (":", "-")):
@@ -23,13 +23,14 @@ def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks
             ax.plot(x, y, color=colour, ls=line, lw=1.2, zorder=2)
             ax.scatter(x, y, s=15 + 300 * np.nan_to_num(share), marker=marker, color=colour, edgecolor="white",
                        linewidth=0.6, zorder=3)
-            ax.plot([], [], color=colour, ls=line, marker=marker,
-                    label=f"{when}: Brier {curve[when]['brier']:.3f}, ECE {curve[when]['ece']:.3f}")
-        ax.set(title=name, xlabel="D(x)", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        ax.legend(fontsize=9, loc="upper left", framealpha=0.9)
+        scores = "\n".join(f"{when}: Brier {curve[when]['brier']:.3f}, ECE {curve[when]['ece']:.3f}"
+                           for when in ("before", "after"))
+        ax.set(title=name, xlabel=f"D(x)\n{scores}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         ax.grid(alpha=0.3)
     for ax in axes[::2]:
         ax.set_ylabel("frequency of real images")
+    marks = [axes[0].plot([], [], marker + line, color=colour)[0] for (marker, colour), line in zip(SERIES, (":", "-"))]
+    fig.legend(marks, ["before calibration", "after"], loc="outside lower center", ncols=2, frameon=False)
     return fig
 
 
@@ -54,11 +55,7 @@ def dots(tables, columns, floor=None, log=(), title="What each method does to qu
         ax.margins(x=0.12)
         ax.grid(alpha=0.3)
     axes[0].set_yticks(range(len(methods)), methods)
-    names = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[:len(tables)]]
-    labels = list(tables)
-    if floor:
-        names.append(axes[0].plot([], [], color="0.4", ls="--", lw=1)[0])
-        labels.append("real")
-    if len(labels) > 1:
-        fig.legend(names, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    if len(tables) > 1:
+        marks = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[:len(tables)]]
+        fig.legend(marks, list(tables), loc="outside lower center", ncols=len(tables), frameon=False)
     return fig
