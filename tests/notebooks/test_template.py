@@ -106,8 +106,8 @@ def body(notebook):
 def stored(notebook):
     """What the file holds beside the cells: metadata, ids, and no results."""
     about = notebook["metadata"].get("cgi", {})
-    for key in ("stages", "figures"):
-        if not (isinstance(about.get(key), list) and about[key]):
+    for key, least in (("stages", 0), ("figures", 1)):  # a notebook that computes all it shows reads no stage
+        if not (isinstance(about.get(key), list) and len(about[key]) >= least):
             yield f"has no list of {key} in its cgi metadata"
     unknown = set(about.get("stages", [])) - set(plan(PRESETS["laptop"]))
     if unknown:
@@ -198,6 +198,7 @@ BAD = {
     "does not end with session.record": swap("record", 'session.record("07_good", {})\nprint("done")'),
     "goes on after": lambda nb: nb["cells"].append({"cell_type": "markdown", "id": "end", "metadata": {}, "source": "The end."}),
     "no list of figures": lambda nb: nb["metadata"]["cgi"].update(figures=[]),
+    "no list of stages": lambda nb: nb["metadata"]["cgi"].pop("stages"),
     "unknown stages": lambda nb: nb["metadata"]["cgi"].update(stages=["trian"]),
     "kernel python3": lambda nb: nb["metadata"].pop("kernelspec"),
     "unique cell ids": lambda nb: cell(nb, "cell-1").update(id="cell-0"),
