@@ -13,7 +13,7 @@ from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Genera
 from cgi_helpers.method.refine import refine
 from cgi_helpers.method.runtime import draw_z, generator, last
 from cgi_helpers.pipeline import evaluation as rows
-from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.pipeline.presets import Family, get_preset
 from cgi_helpers.study import evaluation, metrics
 
 from nets import lively
@@ -68,7 +68,7 @@ def test_collaborate_refines_in_micro_batches_with_the_knobs_of_its_shaping(row,
     y, z, session = images(), torch.randn(10, 5, generator=generator("z")).double(), opened()
     asked = []
     session.shaped = lambda *what: asked.append(what) or D
-    found = rows.collaborate(session, G, row, 0.5, z, y)
+    found = rows.collaborate(session, G, Family("best", row), 0.5, z, y)
     assert asked == [(row, 0.5)]
     for part in (slice(0, 4), slice(4, 8), slice(8, 10)):
         state = last(refine(G, D, G.to_features(z[part], 1).detach(), layer=1, steps=3, step_size=step_size, mode=mode,
@@ -77,7 +77,7 @@ def test_collaborate_refines_in_micro_batches_with_the_knobs_of_its_shaping(row,
     known = session.mask.bool().expand_as(y)
     assert torch.equal(found[known], y[known])
     session.preset = get_preset(session.preset, shapings={row: {"steps": 0}})
-    torch.testing.assert_close(rows.collaborate(session, G, row, 0.5, z, y), evaluation.semantic(G, z, y, session.mask), rtol=0, atol=1e-12)
+    torch.testing.assert_close(rows.collaborate(session, G, Family("best", row), 0.5, z, y), evaluation.semantic(G, z, y, session.mask), rtol=0, atol=1e-12)
 
 
 def test_semantic_is_the_overlay_in_any_batches():
@@ -129,13 +129,13 @@ TABLES = {
 def test_the_rule_of_tune(monkeypatch, case):
     table, expected = TABLES[case]
     session, saved, base = opened(shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image")},
-                                    study={"validation_images": 4}), {}, {"report": 20.0, "best": 25.0}
+                                    study={"validation_images": 4, "families": {"collaborative_field": {"epochs": tuple(table)}}}), {}, {"report": 20.0, "best": 25.0}
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net, session.encodings = (lambda kind: kind), (lambda split, how: how)
     asked = []
 
-    def collaborate(session, G, row, epochs, z, y):
-        asked.append((z, row))
+    def collaborate(session, G, family, epochs, z, y):
+        asked.append((z, family.shaping, family.mode))
         assert len(y) == 4
         return z, epochs
 
@@ -154,7 +154,7 @@ def test_the_rule_of_tune(monkeypatch, case):
     selection = saved["selection"]
     families = session.preset.study.families
     assert selection["stages"] == dict.fromkeys(families, expected) and selection["equal_time_iterations"] == 7
-    assert set(asked) == {(f.search, f.shaping) for f in families.values()} and len(asked) == len(table) * len(families)
+    assert set(asked) == {(f.search, f.shaping, f.mode) for f in families.values()} and len(asked) == len(table) * len(families)
     for measured in selection["validation"].values():
         assert {k: (pytest.approx(v["psnr_gain"], abs=1e-5), v["frechet_distance"]) for k, v in measured.items()} == {
             str(k): v for k, v in table.items()}

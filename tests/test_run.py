@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FAKE_UV = """#!{python}
-import os, pathlib, sys
+FAKE_UV = """import os, pathlib, sys
 args = sys.argv[1:]
 with open({log!r}, "a") as log:
     log.write(" ".join(args[:2]) + "\\n")
@@ -40,7 +39,8 @@ def clone(tmp_path):
         (tmp_path / name).write_text("print('benched')")
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "uv").write_text(FAKE_UV.format(python=sys.executable, log=str(tmp_path / "log")))
+    (tools / "uv.py").write_text(FAKE_UV.format(log=str(tmp_path / "log")))
+    (tools / "uv").write_text(f"#!/bin/sh\nexec '{sys.executable}' '{tools / 'uv.py'}' \"$@\"\n")  # a #! line takes no path with spaces
     (tools / "uv").chmod(0o755)
     return tmp_path
 

@@ -25,7 +25,7 @@ def shipped():
         patch.delenv("CGI_ROOT", raising=False)
         session = start("laptop", device="cpu", progress=False)
         nets = {kind: session.net(kind) for kind in ("generator", "encoder")}
-        nets.update({kind: session.shaped(kind, 2) for kind in ("inpainting", "independent")})
+        nets.update({row: session.shaped(row, 2) for row in ("report", "per_image")})
     return session.preset, nets, data.load("fashion_mnist", 64)["test"].batch(slice(0, 64)), center_mask(64)
 
 
@@ -48,35 +48,37 @@ def test_one_iteration_of_the_search_agrees_with_the_reference_in_float32(shippe
     _, nets, y, mask = shipped
     G, z = exact(nets["generator"]), draw_z(len(y), 100, "normal", 0, "same").clamp(-1, 1)
     (_, one), (_, two) = find_latent(G, None, y, mask, z=z, iterations=1, clip=1.0)
-    after, _, context, _ = reference.search_step(G, exact(nets["inpainting"]), z, torch.zeros_like(z), y, weight_map(mask), 0)
+    after, _, context, _ = reference.search_step(G, exact(nets["report"]), z, torch.zeros_like(z), y, weight_map(mask), 0)
     torch.testing.assert_close(one["context"], context, rtol=1e-4, atol=0)
-    _, _, context, _ = reference.search_step(G, exact(nets["inpainting"]), after, torch.zeros_like(z), y, weight_map(mask), 1)
+    _, _, context, _ = reference.search_step(G, exact(nets["report"]), after, torch.zeros_like(z), y, weight_map(mask), 1)
     torch.testing.assert_close(two["context"], context, rtol=1e-4, atol=0)  # from one gradient step further
 
 
 def test_one_step_of_the_refinement_agrees_with_the_reference_in_float32(shipped, reference):
     p, nets, y, mask = shipped
-    G, D, z = exact(nets["generator"]), exact(nets["inpainting"]), draw_z(len(y), 100, "normal", 0, "same")
-    h = G.to_features(z, p.layer).detach()
-    state = last(refine(G, D, h, layer=p.layer, steps=1, step_size=p.step_size, mode="batch", compose=Overlay(y, mask), stop="median",
+    s = p.shapings["report"]
+    G, D, z = exact(nets["generator"]), exact(nets["report"]), draw_z(len(y), 100, "normal", 0, "same")
+    h = G.to_features(z, s.layer).detach()
+    state = last(refine(G, D, h, layer=s.layer, steps=1, step_size=s.step_size, mode="batch", compose=Overlay(y, mask), stop="median",
                         threshold=float("inf")))
-    moved, _ = reference.refine_step(G, copy.deepcopy(D).train(), z, h, torch.zeros_like(h), y, mask, p.layer, p.step_size)
+    moved, _ = reference.refine_step(G, copy.deepcopy(D).train(), z, h, torch.zeros_like(h), y, mask, s.layer, s.step_size)
     torch.testing.assert_close(state["features"], moved, rtol=0, atol=1e-4)
-    torch.testing.assert_close(state["images"], composite(y, G.to_image(moved, p.layer), mask), rtol=0, atol=1e-4)
+    torch.testing.assert_close(state["images"], composite(y, G.to_image(moved, s.layer), mask), rtol=0, atol=1e-4)
 
 
 @pytest.mark.skipif(fast_dtype("cpu") is None, reason="this CPU has no bfloat16 units, so that float32 runs anyway")
 def test_bfloat16_changes_the_mean_psnr_by_less_than_its_bound(shipped):
     p, nets, y, mask = shipped
-    whiten, found = whitening(exact(nets["generator"]), mask, window=p.window), {}
+    whiten, found, best = whitening(exact(nets["generator"]), mask, window=p.window), {}, p.searches["best"]
     for precision, as_is in (("bfloat16", lambda net: net), ("float32", exact)):
         G, E = as_is(nets["generator"]), as_is(nets["encoder"])
         with torch.no_grad():
             z = E(y, mask)
-        z = last(find_latent(G, None, y, mask, z=z, iterations=p.best_iterations, optimiser="adam", lr=p.best_lr, whiten=whiten))["z"]
+        z = last(find_latent(G, None, y, mask, z=z, iterations=best.iterations, optimiser="adam", lr=best.lr, whiten=whiten))["z"]
         found[precision] = [composite(y, G(z).detach(), mask)]
-        for mode, kind, step_size in (("batch", "inpainting", p.step_size), ("independent", "independent", p.step_size_independent)):
-            found[precision].append(refine_all(G, as_is(nets[kind]), z, layer=p.layer, steps=p.refine_steps, step_size=step_size, mode=mode,
+        for row in ("report", "per_image"):
+            s = p.shapings[row]
+            found[precision].append(refine_all(G, as_is(nets[row]), z, layer=s.layer, steps=s.steps, step_size=s.step_size, mode=s.mode,
                                                compose=Overlay(y, mask))[0])
     for a, b in zip(*found.values(), strict=True):
         assert not torch.equal(a, b)

@@ -190,7 +190,7 @@ def figure(view, columns=4, title=None):
     shown = view["pictures"]
     rows = -(-len(shown) // columns)
     width = min(1.75, 11 / columns)   # inches of a picture
-    notes = [textwrap.fill(p["note"], int(15 * width)) for p in shown]
+    notes = [textwrap.fill(p["note"], int(12 * width)) for p in shown]
     height = width + 0.9 + 0.18 * max(note.count("\n") + 1 for note in notes)
     result = _figure(width * columns, height * rows + 0.4 * bool(title), title)
     axes = result.subplots(rows, columns, squeeze=False).ravel()
