@@ -30,7 +30,8 @@ class Number(widgets.HBox):
         self.low, self.high, self.zero, self.name, self.hint = low, high, zero, name, hint
         self.quiet, self.tell = False, lambda sentence: None
         self.notches = [*[0.0] * zero, *notches(value, low, high)] if slider else []
-        first = dict(description=name, style={"description_width": label}, layout={"flex": "1 1 auto", "width": "auto"})
+        first = dict(description=name, style={"description_width": label},
+                     layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"})   # a field may be narrower than 20 letters
         options = dict(options=self._options(value), readout=False, continuous_update=continuous)
         self.slider = widgets.SelectionSlider(value=value, tooltip=hint, **options, **first) if slider else None
         kind = widgets.IntText if isinstance(value, int) else widgets.FloatText

@@ -96,8 +96,8 @@ class Page:
         return (self.pixels("input").transpose(1, 2, 0) == BLUE).all(-1)
 
     def fits(self):
-        """All that is visible of the page lies in Lab's document area, scrolled to the page's top; nothing is cut at the right; no text
-        is smaller than 14 pixels."""
+        """All that is visible of the page lies in Lab's document area, scrolled to the page's top; nothing is cut at the right or scrolls
+        inside the page; no text is smaller than 14 pixels."""
         self.lab.evaluate("e => e.scrollIntoView({block: 'start'})")
         out = self.lab.evaluate("""lab => {
             const area = lab.closest('.jp-Notebook').getBoundingClientRect(), right = lab.getBoundingClientRect().right;
@@ -108,6 +108,10 @@ class Page:
                                       + ` in ${area.top} to ${area.bottom}, right ${right}`);
         }""")
         assert out == [], "\n".join(out)
+        scrolled = self.lab.evaluate("""lab => [...lab.querySelectorAll('*')]
+            .filter(node => /auto|scroll/.test(getComputedStyle(node).overflowX) && node.scrollWidth > node.clientWidth + 1)
+            .map(node => `${node.className}: ${node.scrollWidth} in ${node.clientWidth}`)""")
+        assert scrolled == [], "\n".join(scrolled)
         small = self.lab.evaluate("""lab => [...lab.querySelectorAll('*')]
             .filter(node => node.getBoundingClientRect().width && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
             .filter(node => parseFloat(getComputedStyle(node).fontSize) < 14).map(node => node.outerHTML.slice(0, 200))""")
