@@ -31,7 +31,7 @@ class Number(widgets.HBox):
         self.quiet, self.tell = False, lambda sentence: None
         self.notches = [*[0.0] * zero, *notches(value, low, high)] if slider else []
         first = dict(description=name, style={"description_width": label},
-                     layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"})   # a field may be narrower than 20 letters
+                     layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"})   # or a field is 20 letters wide
         options = dict(options=self._options(value), readout=False, continuous_update=continuous)
         self.slider = widgets.SelectionSlider(value=value, tooltip=hint, **options, **first) if slider else None
         kind = widgets.IntText if isinstance(value, int) else widgets.FloatText
