@@ -9,10 +9,10 @@ import argparse
 import copy
 import itertools
 import platform
-import statistics
 import sys
 import time
 from pathlib import Path
+from statistics import mean, median
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,9 @@ from cgi_helpers.method.refine import Overlay, refine  # noqa: E402
 from cgi_helpers.method.runtime import accelerate, clock, draw_z, fast_dtype, last, versions  # noqa: E402
 from cgi_helpers.method.search import Problem, best_starts, find_latent, whitening  # noqa: E402
 from cgi_helpers.pipeline.artifacts import ArtifactError, write_json  # noqa: E402
-from cgi_helpers.pipeline.evaluation import semantic  # noqa: E402
 from cgi_helpers.pipeline.session import start  # noqa: E402
-from cgi_helpers.study import metrics  # noqa: E402
+from cgi_helpers.study import metrics, statistics  # noqa: E402
+from cgi_helpers.study.evaluation import semantic  # noqa: E402
 
 import reference  # noqa: E402
 import report  # noqa: E402
@@ -57,7 +57,7 @@ def in_turns(ways, turns, steps):
     for _ in range(turns):
         for name, work in ways.items():
             seconds[name].append(timed(work)[0] / steps)
-    return {name: statistics.median(s) for name, s in seconds.items()}
+    return {name: median(s) for name, s in seconds.items()}
 
 
 class Counter(TorchDispatchMode):
@@ -205,7 +205,7 @@ def ablation_search(b, steps):
 
 def ablation_refine(b, steps):
     """The same for a step of the refinement in `batch` mode."""
-    p, y, mask, step = b.preset, b.y, b.mask, {"layer": b.shaping.layer, "step_size": b.shaping.step_size}
+    y, mask, step = b.y, b.mask, {"layer": b.shaping.layer, "step_size": b.shaping.step_size}
     h = b.G0.to_features(b.z, b.shaping.layer).detach()
     judge = copy.deepcopy(b.D0).train()  # statistics of the batch
     frozen = [copy.deepcopy(net).requires_grad_(False) for net in (b.G0, judge)]
@@ -279,13 +279,13 @@ def on_all_test_images(b, starts, options, whiten, iterations):
     loops = (find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options) for part in y.split(step))
     found = torch.cat([last(itertools.islice(loop, iterations + 1))["z"] for loop in loops])
     gain = quality(b, y, found) - quality(b, y, z)
-    return {"images": len(gain), **metrics.interval(gain.mean(), metrics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain))}
+    return {"images": len(gain), **statistics.interval(gain.mean(), statistics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain))}
 
 
 def race(b, aim, unclipped, seconds_per_iteration):
     """Time to the reference's final mean loss over its images: from screened random starts and from the encoder."""
     p, n = b.preset, len(aim["context"])
-    y, goal = b.session.data["test"].batch(slice(0, n), b.device), statistics.mean(aim["context"])
+    y, goal = b.session.data["test"].batch(slice(0, n), b.device), mean(aim["context"])
     candidates = draw_z(CANDIDATES, p.networks.z_dim, p.networks.prior, b.session.seed, "screen", device=b.device).clamp(-1, 1)
     prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, prior=p.networks.prior, key=(b.session.seed,)))
     plain = seconds_per_iteration * aim["iterations"] * n / b.n
@@ -311,15 +311,15 @@ def race(b, aim, unclipped, seconds_per_iteration):
         turns = [until(b, y, aimed, z, matrix, options, name == "random starts") for _ in range(b.turns if matrix is not None else 1)]
         _, iterations, state = turns[0]
         reached = None not in [t[0] for t in turns]
-        searched = statistics.median(t[0] for t in turns) if reached else None
+        searched = median(t[0] for t in turns) if reached else None
         total = searched + prepare * (matrix is not None) if reached else None
         gain = quality(b, y, state["z"]) - torch.tensor(its_psnr)
-        counts = metrics.bootstrap_counts(n, 2000)
+        counts = statistics.bootstrap_counts(n, 2000)
         result[name] = {"goal": aimed, "seconds": searched, "with_whitening": total, "iterations": iterations,
                         "speedup": plain / total if reached else None,
                         "speedup_whitening_at_hand": plain / searched if reached else None,
                         "final_loss": float(state["best"].mean()),
-                        "psnr_gain": metrics.interval(gain.mean(), counts @ gain.double() / n)}
+                        "psnr_gain": statistics.interval(gain.mean(), counts @ gain.double() / n)}
         shown = f"{plain / total:.0f} x" if reached else "not reached"
         print(f"{name}: {iterations} iterations, {shown}, PSNR {gain.mean():+.2f} dB against the reference", flush=True)
     for name, z, options in (("random starts", screened, COLD), ("encoder", warm, WARM)):
@@ -344,7 +344,7 @@ def encode(b, aim, whiten, prepare, images):
         return torch.cat(found)
 
     seconds, _ = timed(lambda: losses(data))
-    goal, loss = statistics.mean(aim["context"]), float(losses(b.session.data["test"].first(len(aim["context"]))).mean())
+    goal, loss = mean(aim["context"]), float(losses(b.session.data["test"].first(len(aim["context"]))).mean())
     return {"images": len(data), "seconds": seconds, "minutes_60000": (seconds / len(data) * 60_000 + prepare) / 60,
             "extrapolated": len(data) < 55_000, "mean_loss": loss, "reference_loss": goal, "loss_ratio": loss / goal, **ENCODE}
 

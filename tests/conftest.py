@@ -19,6 +19,15 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """For a module of networks so small that they only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def process():
     """What belongs to the whole process, so that a test that changes it would change the tests after it."""
     # pytest's, matplotlib's where HOME cannot be written, and what the first optimiser of torch sets

@@ -27,6 +27,7 @@ from cgi_helpers.study.evaluation import semantic
 from nets import lively
 
 SIZE = 16
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = get_preset(
     "smoke", name="tiny", size=SIZE,
     networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, features=4),
@@ -37,15 +38,6 @@ TINY = get_preset(
                families={"collaborative_field": dict(epochs=(1,), companions=10)}))
 OTHER = torch.ones(SIZE, SIZE)
 OTHER[2:7, 3:12] = 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from matplotlib.text import Text
 
 from cgi_helpers.plots import card
 
+from canvas import check_canvas
+
 
 def value(mean, half=0.1):
     return {"mean": mean, "ci95": [mean - half, mean + half]}
@@ -34,13 +36,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_leaves_the_canvas(name):
-    fig = FIGURES[name]()
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    width, height = fig.get_size_inches()
-    box = fig.get_tightbbox(canvas.get_renderer())
-    assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, box.extents
-    assert fig.get_suptitle() and min(t.get_fontsize() for t in fig.findobj(Text) if t.get_text().strip()) >= 9
+    check_canvas(FIGURES[name]())
 
 
 def test_frame_marks_what_the_table_says_and_knows_what_was_not_measured():

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 
 from cgi_helpers.method.samplers import reliability
 from cgi_helpers.plots import samplers
+
+from canvas import check_canvas
 
 REAL, FAKE = torch.linspace(-1, 3, 50), torch.linspace(-3, 1, 50)
 CURVES = {"before": reliability(REAL, FAKE), "after": reliability(2 * REAL, 2 * FAKE)}
@@ -22,13 +22,7 @@ FIGURES = {"reliability": lambda: samplers.reliability({"D": CURVES}),
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_leaves_the_canvas(name):
-    fig = FIGURES[name]()
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    width, height = fig.get_size_inches()
-    box = fig.get_tightbbox(canvas.get_renderer())
-    assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, box.extents
-    assert fig.get_suptitle() and min(t.get_fontsize() for t in fig.findobj(Text) if t.get_text().strip()) >= 9
+    check_canvas(FIGURES[name]())
 
 
 def test_every_method_has_one_row_and_what_is_missing_has_no_mark():

@@ -22,6 +22,7 @@ from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Checkpoint, Session, start
 from cgi_helpers.study import judges
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = get_preset(
     "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),
     training=dict(iterations=7, batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, judge_iterations=7),
@@ -99,15 +100,6 @@ def spied(value, seen, path=()):
             return inner
 
     return Spy(**{name: spied(getattr(value, name), seen, (*path, name)) for name in names})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ import weakref
 
 import ipywidgets as widgets
 
-from ..data import CLASSES
 from ..method.masks import MASKS, named_mask
 from ..method.runtime import generator
 from ..pipeline.artifacts import Store, atomic_write
@@ -231,7 +230,7 @@ class LiveLab(widgets.VBox):
     def classes(self):
         """Names of the test images' classes; none where they have no labels."""
         test = self.session.data["test"]
-        return () if test.labels is None else getattr(test, "classes", CLASSES)
+        return () if test.labels is None else test.classes
 
     def _show_source(self):
         """Show the present image and its class; a filter that it does not pass is lifted."""

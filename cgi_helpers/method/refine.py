@@ -8,7 +8,7 @@ from .field import Recorder
 from .judge import Score, flat, terms_of
 from .losses import generator_loss
 from .masks import check_mask
-from .models import Generator, for_inference
+from .models import for_inference
 from .runtime import frozen, generator, last
 
 STOPS = ("best", "median", "probabilistic")

@@ -181,7 +181,8 @@ def metropolis_hastings(G, D, n, *, key, real=None, chains=500, burn_in=100, thi
 
     def advance(proposals):
         nonlocal images, logits, moves, step
-        for step in range(step + 1, step + proposals + 1):
+        for _ in range(proposals):
+            step += 1
             x, new = _look(G, D, draw_z_batch(chains, G.z_dim, prior, *key, step, device=device))
             take = torch.rand(chains, generator=generator(*key, "accept", step)).to(device).log() < new - logits
             moves = moves + (take & logits.isfinite())

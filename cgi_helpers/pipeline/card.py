@@ -39,10 +39,7 @@ def completions(session, name, split, n):
             method = poisson(Completion(base, lambda y, mask: G(z[start]).detach(), coupled=True, whole=True, vouched=True))
         method.vouched = True  # a row of the evaluation: latents belong to these images and to no part of them
     elif base in p.feedforward:
-        net, _ = session.feedforward(base)
-        tree = session.load(f"fitted_{base}")[0]
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree.items()})
-        method = Completion(base, partial(paint, net.eval()), whole=True)
+        method = Completion(base, partial(paint, session.fitted(base)), whole=True)
     else:
         chosen = session.data["validation"].batch(slice(0, CHOOSE_ON), session.device)
         method = rivals.fit(base, session.data["train"], session.mask, chosen)
@@ -76,12 +73,8 @@ def card(session, stage, fresh=False):
     if not found:
         return
     cards = dict(zip(names, found[0]))
-    originals = {}
-    for split, rows in (("validation", slice(0, None)), ("test", slice(n, 2 * n))):
-        images = session.data[split].images[rows]
-        parts = [session.data[split].batch(slice(i, i + 500), session.device) for i in range(rows.start, rows.start + len(images), 500)]
-        parts = [judges.recognise(x[:rows.start + len(images) - i], C) for x, i in zip(parts, range(rows.start, rows.start + len(images), 500))]
-        originals[split] = judges.join(parts)
-    table = judges.card_table(cards, originals["validation"], claims.PAIRS, originals["test"], p.study.resamples, session.seed)
+    reference, floor = (judges.recognise(session.data[split].batch(rows, session.device), C)
+                        for split, rows in (("validation", slice(None)), ("test", slice(n, 2 * n))))
+    table = judges.card_table(cards, reference, claims.PAIRS, floor, p.study.resamples, session.seed)
     save(session, stage, {"card": judges.shippable(cards), "card_table": table}, sum(m["seconds"] for m in found[1]), images=n)
     pieces.remove()

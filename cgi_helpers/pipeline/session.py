@@ -21,6 +21,16 @@ from .presets import get_preset
 CHECKPOINT_SECONDS = 60
 
 
+def half(state):
+    """A state dict as it is shipped: floats as float16, counters as they are; a copy."""
+    return {k: v.half() if v.is_floating_point() else v.clone() for k, v in state.items()}
+
+
+def full(state):
+    """A state dict of `half` as networks take it: float32."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
 @dataclass
 class Session:
     """One preset, seed and device, and what was already loaded for them."""
@@ -95,6 +105,12 @@ class Session:
         torch.manual_seed(self.seed)
         return networks(f.kind, p.channels, p.size, f.width, device=self.device)
 
+    def fitted(self, row):
+        """A trained feed-forward rival in eval mode."""
+        net, _ = self.feedforward(row)
+        net.load_state_dict(full(self.load(f"fitted_{row}")[0]))
+        return net.eval()
+
     def net(self, kind):
         """A trained network in eval mode without parameter gradients."""
         net = self.build(kind)
@@ -112,7 +128,7 @@ class Session:
         if epochs:
             tree, _ = self.load(f"shaped_{row}")
             key = next(str(e) for e in stages if e == epochs)  # 2.0 means the snapshot "2"
-            D.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tree["snapshots"][key].items()})
+            D.load_state_dict(full(tree["snapshots"][key]))
         return D
 
     def encodings(self, split, row):

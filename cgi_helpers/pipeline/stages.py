@@ -16,7 +16,7 @@ from ..study.evaluation import classify
 from . import parallel
 from .card import card
 from .evaluation import evaluate, find, tune
-from .session import Checkpoint, done, save, start  # noqa: F401 (notebooks open their session by stages.start)
+from .session import Checkpoint, done, half, save, start  # noqa: F401 (notebooks open their session by stages.start)
 
 VANISHING_LAM = 5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
 
@@ -104,8 +104,7 @@ def fit(session, stage, fresh=False):
     loop = train_feedforward(net, session.data["train"], iterations=f.iterations, D=D, seed=session.seed, start=checkpoint.step,
                              optimisers=optimisers, device=session.device)
     seconds = checkpoint.run(loop, total=f.iterations)
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save(session, stage, {f"fitted_{row}": weights}, seconds)
+    save(session, stage, {f"fitted_{row}": half(net.state_dict())}, seconds)
     checkpoint.remove()
 
 
@@ -168,8 +167,7 @@ def shape(session, stage, fresh=False):
         for key in ("d_loss", "real", "refined", "gain"):
             records[key][step - 1] = state[key]
         for epochs in (e for e, iteration in at.items() if iteration == step):
-            records["snapshots"][epochs] = {k: v.half() if v.is_floating_point() else v.clone()
-                                            for k, v in D.state_dict().items()}
+            records["snapshots"][epochs] = half(D.state_dict())
 
     loop = shape_discriminator(G, D, pool, z, iterations=total, layer=s.layer, refine_steps=s.steps, step_size=s.step_size, mode=s.mode,
                                batch_size=s.batch, lr=s.lr, r1=s.r1, micro_batch=s.micro_batch, share=parallel.share, agree=parallel.agree,

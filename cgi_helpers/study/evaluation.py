@@ -3,7 +3,7 @@
 import torch
 
 from ..method.masks import composite
-from . import metrics
+from . import metrics, statistics
 
 PER_IMAGE = ("psnr", "ssim", "psnr_hole", "ssim_hole", "label_agreement")
 METRICS = PER_IMAGE + ("frechet_distance", "inception_score")
@@ -53,7 +53,7 @@ def summarise(scores, reference, resamples, seed=0, aliases=None):
 
     `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.
     """
-    counts = metrics.bootstrap_counts(len(next(iter(scores.values()))["psnr"]), resamples, seed)
+    counts = statistics.bootstrap_counts(len(next(iter(scores.values()))["psnr"]), resamples, seed)
     estimate, draws = {}, {}
     for row, s in scores.items():
         estimate[row] = {m: float(s[m].double().mean()) for m in PER_IMAGE}
@@ -65,9 +65,9 @@ def summarise(scores, reference, resamples, seed=0, aliases=None):
         draws[row]["inception_score"] = torch.tensor([metrics.inception_score(s["probabilities"], c) for c in few])
     for name, row in (aliases or {}).items():
         estimate[name], draws[name] = estimate[row], draws[row]
-    result = {"methods": {row: {m: metrics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}}
+    result = {"methods": {row: {m: statistics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}}
     for name, (a, b) in PAIRS.items():
         sign = {m: -1 if m in SMALLER_IS_BETTER else 1 for m in METRICS}
-        result[name] = {m: metrics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
+        result[name] = {m: statistics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
                         for m in METRICS}
     return result

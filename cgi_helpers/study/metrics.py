@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 
 from ..method.runtime import generator
-from .statistics import bootstrap_counts, interval  # noqa: F401  moved there
 
 RANGE = 2.0  # images lie in [-1, 1]
 

@@ -1,8 +1,8 @@
 """python tests/browser/film.py GIF: film a hole being drawn and filled, in a real JupyterLab, for the README."""
 
-import re
 import contextlib
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
