@@ -6,16 +6,14 @@ plane: three mixtures, three GAN seeds each, everything trained here. mnist: Liu
 
 import argparse
 import copy
-import gzip
 import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from cgi_helpers.data import Split
+from cgi_helpers.data import Split, idx
 from cgi_helpers.method import plane, samplers
 from cgi_helpers.method.models import Classifier, Discriminator, Generator
 from cgi_helpers.method.runtime import accelerate, generator
@@ -83,11 +81,9 @@ def run_plane(seeds=3, n=2_000):
             write("samplers_plane", result)
 
 
-def digits(folder, prefix):
-    """Split (N, 28, 28) of MNIST's files, at size 32."""
-    x, y = (np.frombuffer(gzip.open(Path(folder) / f"{prefix}-{kind}-ubyte.gz").read(), np.uint8)[skip:]
-            for kind, skip in (("images-idx3", 16), ("labels-idx1", 8)))
-    return Split(torch.from_numpy(x.reshape(-1, 28, 28).copy()), torch.from_numpy(y.astype(np.int64)), 32)
+def digits(folder, part):
+    """Split of MNIST's four files in `folder`, at size 32; part: train, validation or test."""
+    return Split(*idx.read(Path(folder), part), 32)
 
 
 def pair(path):
@@ -148,8 +144,8 @@ def mnist_methods(D, calibrated_D, shaped, judged, validation, walk):
 def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
     """Both checkpoints: the main rows, or the `rest`, added to the file of results. Distances to the 10,000 test digits."""
     weights, name = Path(weights), f"samplers_mnist{seed or ''}"
-    digit, test = digits(data, "train"), digits(data, "t10k")
-    train, validation = Split(digit.images[:55_000], digit.labels[:55_000], 32), digit.batch(slice(55_000, 60_000))
+    train, test = digits(data, "train"), digits(data, "test")
+    validation = digits(data, "validation").batch(slice(None))
     C = Classifier(32, 1, 32)
     C.load_state_dict(load_file(weights / "classifier.safetensors"))
     C = accelerate(C.eval(), "cpu")
