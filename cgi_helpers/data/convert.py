@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..method.masks import binary, check_mask
 
 LUMINANCE = (0.299, 0.587, 0.114)   # of red, green and blue: ITU-R 601
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")   # the only decoders that touch what a stranger sends; JPEG opens MPO, too
 MOST_PIXELS = 50_000_000
 RANGES = ((-1, 1), (0, 1), (0, 255))    # of floats
 

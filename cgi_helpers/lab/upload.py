@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MOST_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")   # the only decoders that touch what a stranger sends; JPEG opens MPO, too
+from ..data.convert import FORMATS, MOST_PIXELS
+
 TAKEN = "a PNG, JPEG, WebP or BMP picture"
 
 
