@@ -28,7 +28,11 @@ def pytest_runtest_call(item):
 
 
 def pytest_report_header():
-    return f"order of the tests: CGI_TEST_ORDER={os.environ['CGI_TEST_ORDER']}" if os.environ.get("CGI_TEST_ORDER") else None
+    return (
+        f"order of the tests: CGI_TEST_ORDER={os.environ['CGI_TEST_ORDER']}"
+        if os.environ.get("CGI_TEST_ORDER")
+        else None
+    )
 
 
 def pytest_collection_modifyitems(items):

@@ -37,11 +37,17 @@ def setup():
         jobs = list(itertools.product(listed("preset", ""), listed("seed", "0")))
         for _, seed in jobs:
             if not seed.isdecimal():
-                raise ValueError(f"A seed must be a whole number >= 0 but is {seed!r}: several are written as seed=0,1,2.")
-        sessions = [start(preset or None, int(seed), device_of(i), progress=False) for i, (preset, seed) in enumerate(jobs)]
+                raise ValueError(
+                    f"A seed must be a whole number >= 0 but is {seed!r}: several are written as seed=0,1,2."
+                )
+        sessions = [
+            start(preset or None, int(seed), device_of(i), progress=False) for i, (preset, seed) in enumerate(jobs)
+        ]
         folders = [session.store.own.name for session in sessions]
         if len(set(folders)) < len(folders):
-            raise ValueError(f"Each preset and seed can be asked for once, not {', '.join(folders)}: remove the repeated ones.")
+            raise ValueError(
+                f"Each preset and seed can be asked for once, not {', '.join(folders)}: remove the repeated ones."
+            )
         found = figures.notebooks(get_var("notebooks", figures.NOTEBOOKS))
         if not found:
             raise ValueError(f"There is no numbered notebook in {get_var('notebooks', figures.NOTEBOOKS)}.")
@@ -66,8 +72,19 @@ def prefix(session):
 
 def compute(stage, session):
     """Run one stage anew in a process of its own; it tells its own errors."""
-    code = call(sys.executable, "-m", "cgi_helpers", stage, "--preset", session.preset.name, "--seed", session.seed,
-                "--device", session.device, "--fresh")
+    code = call(
+        sys.executable,
+        "-m",
+        "cgi_helpers",
+        stage,
+        "--preset",
+        session.preset.name,
+        "--seed",
+        session.seed,
+        "--device",
+        session.device,
+        "--fresh",
+    )
     return None if code == 0 else TaskFailed(f"stage {stage} ended with {code}", report=False)
 
 
@@ -88,7 +105,13 @@ def chain(session):
         for stage in session.plan:
             yield stage, f"stage {stage}", compute, stage, lambda task, values: False
     for i, path in enumerate(FOUND, 1):
-        yield path.stem, f"[{i}/{len(FOUND)}] {path.stem}", run, path, lambda task, values, path=path: figures.up_to_date(path, session)
+        yield (
+            path.stem,
+            f"[{i}/{len(FOUND)}] {path.stem}",
+            run,
+            path,
+            lambda task, values, path=path: figures.up_to_date(path, session),
+        )
 
 
 def task_notebook():
@@ -97,6 +120,11 @@ def task_notebook():
         before = []
         for name, title, action, argument, done in chain(session):
             name = f"{session.store.own.name}:{name}"
-            yield {"name": name, "title": lambda task, text=prefix(session) + title: text,
-                   "actions": [(action, [argument, session])], "uptodate": [done], "task_dep": before}
+            yield {
+                "name": name,
+                "title": lambda task, text=prefix(session) + title: text,
+                "actions": [(action, [argument, session])],
+                "uptodate": [done],
+                "task_dep": before,
+            }
             before = [f"notebook:{name}"]

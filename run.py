@@ -36,15 +36,24 @@ CELL_SECONDS = 300  # a notebook cell at preset smoke may take this long under `
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the cores under `test`
 PROGRESS = ("Resolved", "Collecting", "Downloading", "Prepared", "Installing", "Installed", "Successfully")
 CAUSES = (  # what an installer says -> what it means
-    (r"No space left|os error 28|Errno 28|[Qq]uota exceeded|not enough space",
-     "The disk is full: .venv and the downloads need about 10 GB, with --cpu before the command about 3 GB."),
-    (r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
-     f"{ROOT} or the installer's cache cannot be written: make them writable."),
-    (r"unexpected argument '--torch-backend'", "This uv is too old to choose a build of torch: update it, then run the command again."),
-    (r"dns error|name resolution|getaddrinfo|Name or service not known|Failed to establish|Failed to fetch"
-     r"|Connection ?(refused|reset|Error)|[Tt]imed out|error sending request|unreachable|tcp connect"
-     r"|[Cc]ould not connect|from versions: none|network was disabled",
-     "The package registry cannot be reached: connect to the network or set the proxy, then run the command again."),
+    (
+        r"No space left|os error 28|Errno 28|[Qq]uota exceeded|not enough space",
+        "The disk is full: .venv and the downloads need about 10 GB, with --cpu before the command about 3 GB.",
+    ),
+    (
+        r"Permission denied|Read-only file system|os error (13|30)|Errno (13|30)",
+        f"{ROOT} or the installer's cache cannot be written: make them writable.",
+    ),
+    (
+        r"unexpected argument '--torch-backend'",
+        "This uv is too old to choose a build of torch: update it, then run the command again.",
+    ),
+    (
+        r"dns error|name resolution|getaddrinfo|Name or service not known|Failed to establish|Failed to fetch"
+        r"|Connection ?(refused|reset|Error)|[Tt]imed out|error sending request|unreachable|tcp connect"
+        r"|[Cc]ould not connect|from versions: none|network was disabled",
+        "The package registry cannot be reached: connect to the network or set the proxy, then run the command again.",
+    ),
 )
 
 
@@ -102,8 +111,9 @@ def explain(lines, command):
 def install_step(command):
     """Run an installer, show its progress lines; Trouble with one sentence if it fails."""
     command = [str(c) for c in command]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             errors="replace")
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     lines = collections.deque(maxlen=200)
     with child:
         for line in child.stdout:
@@ -117,8 +127,10 @@ def install_step(command):
 def make_venv(uv):
     """A new, empty .venv in the place of whatever is there."""
     if uv is None and not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
-        raise Trouble(f"{base_python()} lacks venv or ensurepip: install them (Debian: `apt-get install python3-venv`)"
-                      " or install uv.")
+        raise Trouble(
+            f"{base_python()} lacks venv or ensurepip: install them (Debian: `apt-get install python3-venv`)"
+            " or install uv."
+        )
     if VENV.is_symlink() or VENV.is_file():
         VENV.unlink()
     elif VENV.exists():
@@ -155,8 +167,13 @@ def ensure_venv():
 
 def start(*command, out=None, **env):
     """A child with further environment variables that shares this terminal, or writes into the open file `out`."""
-    return subprocess.Popen([str(c) for c in command], cwd=ROOT, env={**os.environ, **env}, stdout=out,
-                            stderr=subprocess.STDOUT if out else None)
+    return subprocess.Popen(
+        [str(c) for c in command],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=out,
+        stderr=subprocess.STDOUT if out else None,
+    )
 
 
 def finish(child):
@@ -190,6 +207,7 @@ def preset_name(name):
     """The preset's name, `$CGI_PRESET` or laptop if None; Trouble that lists the known ones."""
     sys.path.insert(0, str(ROOT))
     from cgi_helpers.pipeline.presets import get_preset
+
     try:
         return get_preset(name or None).name
     except ValueError as error:
@@ -213,9 +231,23 @@ def figures(arguments):
         threads["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.jobs))
     notebooks()
     python = ensure_venv()
-    return call(python, "-m", "doit", "run", "-f", ROOT / "dodo.py", *["--always-execute"] * args.fresh, *["--continue"] * several,
-                *["-n", args.jobs] * (args.jobs > 1), f"preset={preset}", f"seed={args.seed}", f"device={args.device}",
-                *["fresh=1"] * args.fresh, CGI_SYNC="1", **threads)
+    return call(
+        python,
+        "-m",
+        "doit",
+        "run",
+        "-f",
+        ROOT / "dodo.py",
+        *["--always-execute"] * args.fresh,
+        *["--continue"] * several,
+        *["-n", args.jobs] * (args.jobs > 1),
+        f"preset={preset}",
+        f"seed={args.seed}",
+        f"device={args.device}",
+        *["fresh=1"] * args.fresh,
+        CGI_SYNC="1",
+        **threads,
+    )
 
 
 def cores():
@@ -227,13 +259,31 @@ def test(arguments):
     """pytest over tests/ on every core, beside it nbval over all notebooks in order; nothing is written into artifacts/ or figures/."""
     paths, python = notebooks(), ensure_venv()
     with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
+
         def pytest(folder, *more, out=None):
             threads = {name: os.environ.get(name, value) for name, value in THREADS.items()}
-            return start(python, "-m", "pytest", *more, out=out, CGI_PRESET="smoke", CGI_ROOT=str(Path(root, folder)),
-                         CGI_SYNC=str(int(folder == "notebooks")), **threads)
+            return start(
+                python,
+                "-m",
+                "pytest",
+                *more,
+                out=out,
+                CGI_PRESET="smoke",
+                CGI_ROOT=str(Path(root, folder)),
+                CGI_SYNC=str(int(folder == "notebooks")),
+                **threads,
+            )
+
         said = Path(root, "notebooks.txt")
         with open(said, "w") as out:
-            cells = pytest("notebooks", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths, out=out)
+            cells = pytest(
+                "notebooks",
+                "--nbval-lax",
+                "--nbval-current-env",
+                f"--nbval-cell-timeout={CELL_SECONDS}",
+                *paths,
+                out=out,
+            )
         try:
             package = finish(pytest("tests", "-n", cores(), "--dist", "loadscope", *arguments))
         finally:

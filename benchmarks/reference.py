@@ -6,8 +6,16 @@ Whole networks are differentiated, parameter gradients stay on, nothing is cache
 import torch
 import torch.nn.functional as F
 
-RECIPE = {"optimiser": "Nesterov 0.9", "lr": 0.01, "lr_decay": "0.95 every 100 iterations", "iterations": 1000, "lam": 1e-4,
-          "clip": 1.0, "window": 7, "start": "N(0, 1)"}
+RECIPE = {
+    "optimiser": "Nesterov 0.9",
+    "lr": 0.01,
+    "lr_decay": "0.95 every 100 iterations",
+    "iterations": 1000,
+    "lam": 1e-4,
+    "clip": 1.0,
+    "window": 7,
+    "start": "N(0, 1)",
+}
 
 
 def search_step(G, D, z, velocity, y, weight, step, lam=1e-4, lr=0.01, clip=1.0):

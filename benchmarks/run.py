@@ -65,6 +65,7 @@ class Counter(TorchDispatchMode):
 
     `FlopCounterMode` itself follows modules by hooks that `torch.autograd.grad` does not allow.
     """
+
     total = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -98,10 +99,13 @@ def peak(device):
         rates = []
         for n in (512, 1024, 2048) + (4096, 8192) * (device.type == "cuda"):
             a = torch.randn(n, n, device=device).to(dtype)
-            pixels, weight = a.T.reshape(1, n, 32, n // 32).contiguous(memory_format=torch.channels_last), a.view(n, n, 1, 1)
+            pixels, weight = (
+                a.T.reshape(1, n, 32, n // 32).contiguous(memory_format=torch.channels_last),
+                a.view(n, n, 1, 1),
+            )
             for product in (lambda: a @ a, lambda: F.conv2d(pixels, weight)):
                 product()
-                rates.append(2 * n ** 3 / min(timed(product)[0] for _ in range(10)))
+                rates.append(2 * n**3 / min(timed(product)[0] for _ in range(10)))
         found[str(dtype).removeprefix("torch.")] = max(rates)
     return found
 
@@ -133,14 +137,20 @@ class Bench:
         velocity = torch.zeros_like(h)
         self.D0.train()  # statistics of the batch, as the author's
         for _ in range(self.steps):
-            h, velocity = reference.refine_step(self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.shaping.layer, whole=whole)
+            h, velocity = reference.refine_step(
+                self.G0, self.D0, self.z, h, velocity, self.y, self.mask, self.shaping.layer, whole=whole
+            )
         self.D0.eval()
 
     def refine(self, mode, compose):
         s = self.shaping
         with torch.no_grad():
             h = self.G.to_features(self.z, s.layer)
-        last(refine(self.G, self.D, h, layer=s.layer, steps=self.steps, step_size=s.step_size, mode=mode, compose=compose))
+        last(
+            refine(
+                self.G, self.D, h, layer=s.layer, steps=self.steps, step_size=s.step_size, mode=mode, compose=compose
+            )
+        )
 
     def overlay(self):
         return Overlay(self.y, self.mask)
@@ -150,8 +160,14 @@ def shared_steps(b):
     """Seconds per iteration of search, refinement and training, both sides in turns, and the share of the machine's peak."""
     G, D = (copy.deepcopy(net).train() for net in (b.G0, b.D0))
     optimisers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (G, D)]
-    loop = train.train_gan(b.session.build("generator"), b.session.build("discriminator"), b.session.data["train"],
-                           iterations=10 ** 9, batch_size=b.n, device=b.device)
+    loop = train.train_gan(
+        b.session.build("generator"),
+        b.session.build("discriminator"),
+        b.session.data["train"],
+        iterations=10**9,
+        batch_size=b.n,
+        device=b.device,
+    )
     next(loop)
 
     def plain_train():
@@ -160,18 +176,26 @@ def shared_steps(b):
 
     pairs = {
         "search_iteration": {"plain": b.plain_search, "ours": b.report_search},
-        "refine_step": {"plain": b.plain_refine, "ours": lambda: b.refine("batch", b.overlay()),
-                        "plain, lower part of G kept": lambda: b.plain_refine(whole=False),
-                        "any function as composition": lambda: b.refine("batch", lambda x: composite(b.y, x, b.mask)),
-                        "independent": lambda: b.refine("independent", b.overlay())},
+        "refine_step": {
+            "plain": b.plain_refine,
+            "ours": lambda: b.refine("batch", b.overlay()),
+            "plain, lower part of G kept": lambda: b.plain_refine(whole=False),
+            "any function as composition": lambda: b.refine("batch", lambda x: composite(b.y, x, b.mask)),
+            "independent": lambda: b.refine("independent", b.overlay()),
+        },
         "train_step": {"plain": plain_train, "ours": lambda: list(itertools.islice(loop, b.steps))},
     }
     rows = {}
     for name, ways in pairs.items():
         seconds = in_turns(ways, b.turns, b.steps)
         work = {way: flops(b, ways[way]) for way in ways}
-        rows[name] = {way: {"seconds": s, "flop": work[way], "speedup": seconds["plain"] / s} for way, s in seconds.items()}
-        print(f"{name}: " + ", ".join(f"{w} {1e3 * s:.1f} ms ({seconds['plain'] / s:.2f} x)" for w, s in seconds.items()), flush=True)
+        rows[name] = {
+            way: {"seconds": s, "flop": work[way], "speedup": seconds["plain"] / s} for way, s in seconds.items()
+        }
+        print(
+            f"{name}: " + ", ".join(f"{w} {1e3 * s:.1f} ms ({seconds['plain'] / s:.2f} x)" for w, s in seconds.items()),
+            flush=True,
+        )
     return rows
 
 
@@ -194,10 +218,14 @@ def ablation_search(b, steps):
 
     seen, rows = Problem(folded, None, y, b.mask, b.preset.window, 0, False), torch.arange(len(y), device=y.device)
     fast = Problem(for_inference(b.G), None, y, b.mask, b.preset.window, 0, False)
-    ways = {"reference": lambda: gradient(plain, b.D0), "+ no parameter gradients": lambda: gradient(frozen, judge),
-            "+ D left out (lambda 1e-4)": lambda: without_d(frozen), "+ channels last": lambda: without_d(layout),
-            "+ BatchNorm folded": lambda: without_d(folded),
-            "+ only the pixels that W sees": lambda: [seen(z, rows) for _ in range(steps)]}
+    ways = {
+        "reference": lambda: gradient(plain, b.D0),
+        "+ no parameter gradients": lambda: gradient(frozen, judge),
+        "+ D left out (lambda 1e-4)": lambda: without_d(frozen),
+        "+ channels last": lambda: without_d(layout),
+        "+ BatchNorm folded": lambda: without_d(folded),
+        "+ only the pixels that W sees": lambda: [seen(z, rows) for _ in range(steps)],
+    }
     if b.G.amp:
         ways["+ bfloat16 weights, cast once"] = lambda: [fast(z, rows) for _ in range(steps)]
     return list(in_turns(ways, b.turns, steps).items())
@@ -220,9 +248,13 @@ def ablation_refine(b, steps):
         last(refine(*nets, h, steps=steps, mode="batch", compose=compose, **step))
 
     folded = [net.eval() for net in copy.deepcopy(layout)]
-    ways = {"reference": lambda: plain(b.G0, judge, True), "+ no parameter gradients": lambda: plain(*frozen, True),
-            "+ lower part of G kept": lambda: plain(*frozen, False), "+ channels last": lambda: plain(*layout, False),
-            "+ BatchNorm of G folded, best step kept": lambda: ours(folded, lambda x: composite(y, x, mask))}
+    ways = {
+        "reference": lambda: plain(b.G0, judge, True),
+        "+ no parameter gradients": lambda: plain(*frozen, True),
+        "+ lower part of G kept": lambda: plain(*frozen, False),
+        "+ channels last": lambda: plain(*layout, False),
+        "+ BatchNorm of G folded, best step kept": lambda: ours(folded, lambda x: composite(y, x, mask)),
+    }
     if b.G.amp:
         ways["+ bfloat16 weights, cast once"] = lambda: ours((b.G, b.D), lambda x: composite(y, x, mask))
     ways["+ only what the hole depends on and reaches"] = lambda: ours((b.G, b.D) if b.G.amp else folded, b.overlay())
@@ -235,17 +267,22 @@ def ablation_train(b, steps):
 
     def tutorial(layout):
         nets = [copy.deepcopy(net).train().to(memory_format=layout) for net in (b.G0, b.D0)]
-        optimisers = [torch.optim.Adam(net.parameters(), p.training.lr, betas=(p.training.beta1, 0.999)) for net in nets]
+        optimisers = [
+            torch.optim.Adam(net.parameters(), p.training.lr, betas=(p.training.beta1, 0.999)) for net in nets
+        ]
         return lambda: [reference.train_step(*nets, *optimisers, b.y) for _ in range(steps)]
 
     def ours(amp):
         nets = [accelerate(copy.deepcopy(net), b.device, amp) for net in (b.G0, b.D0)]
-        loop = train.train_gan(*nets, data, iterations=10 ** 9, batch_size=b.n, device=b.device)
+        loop = train.train_gan(*nets, data, iterations=10**9, batch_size=b.n, device=b.device)
         next(loop)
         return lambda: list(itertools.islice(loop, steps))
 
-    ways = {"reference": tutorial(torch.contiguous_format), "+ channels last": tutorial(torch.channels_last),
-            "+ one generated batch for both, no gradient of D's weights for G, fused Adam": ours(False)}
+    ways = {
+        "reference": tutorial(torch.contiguous_format),
+        "+ channels last": tutorial(torch.channels_last),
+        "+ one generated batch for both, no gradient of D's weights for G, fused Adam": ours(False),
+    }
     if b.G.amp:
         ways["+ bfloat16"] = ours(True)
     return list(in_turns(ways, b.turns, steps).items())
@@ -276,21 +313,35 @@ def on_all_test_images(b, starts, options, whiten, iterations):
         return None
     z = b.session.encodings("test", "report")
     y, step = b.session.data["test"].batch(slice(0, len(z)), b.device), b.preset.searches["best"].batch
-    loops = (find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options) for part in y.split(step))
+    loops = (
+        find_latent(b.G, None, part, b.mask, z=starts(part), window=b.preset.window, whiten=whiten, **options)
+        for part in y.split(step)
+    )
     found = torch.cat([last(itertools.islice(loop, iterations + 1))["z"] for loop in loops])
     gain = quality(b, y, found) - quality(b, y, z)
-    return {"images": len(gain), **statistics.interval(gain.mean(), statistics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain))}
+    return {
+        "images": len(gain),
+        **statistics.interval(gain.mean(), statistics.bootstrap_counts(len(gain), 2000) @ gain.double() / len(gain)),
+    }
 
 
 def race(b, aim, unclipped, seconds_per_iteration):
     """Time to the reference's final mean loss over its images: from screened random starts and from the encoder."""
     p, n = b.preset, len(aim["context"])
     y, goal = b.session.data["test"].batch(slice(0, n), b.device), mean(aim["context"])
-    candidates = draw_z(CANDIDATES, p.networks.z_dim, p.networks.prior, b.session.seed, "screen", device=b.device).clamp(-1, 1)
+    candidates = draw_z(
+        CANDIDATES, p.networks.z_dim, p.networks.prior, b.session.seed, "screen", device=b.device
+    ).clamp(-1, 1)
     prepare, P = timed(lambda: whitening(b.G, b.mask, window=p.window, prior=p.networks.prior, key=(b.session.seed,)))
     plain = seconds_per_iteration * aim["iterations"] * n / b.n
-    result = {"images": n, "goal": goal, "reference_seconds": plain, "reference_seconds_extrapolated": True,
-              "whitening_seconds": prepare, "loss": "mean over images of the lowest weighted context loss so far, both sides"}
+    result = {
+        "images": n,
+        "goal": goal,
+        "reference_seconds": plain,
+        "reference_seconds_extrapolated": True,
+        "whitening_seconds": prepare,
+        "loss": "mean over images of the lowest weighted context loss so far, both sides",
+    }
 
     def warm(y=y):
         with torch.no_grad():
@@ -300,26 +351,43 @@ def race(b, aim, unclipped, seconds_per_iteration):
         return best_starts(b.G, y, b.mask, candidates, window=p.window)
 
     # the rows that are quoted: from random starts the whole search, because PSNR still rises after the loss is reached
-    rows = {"random starts": (screened, P, COLD), "random starts, stopped at the loss": (screened, P, COLD), "encoder": (warm, P, WARM),
-            "random starts, to the loss without the clip of z": (screened, P, dict(COLD, iterations=100)),
-            "encoder, to the loss without the clip of z": (warm, P, dict(WARM, iterations=2 * WARM["iterations"])),
-            "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
-            "one random start, Adam": (lambda: target.starts(b.session, n).clamp(-1, 1), None,
-                                       dict(iterations=300, optimiser="adam", lr=0.1, clip=1.0))}
+    rows = {
+        "random starts": (screened, P, COLD),
+        "random starts, stopped at the loss": (screened, P, COLD),
+        "encoder": (warm, P, WARM),
+        "random starts, to the loss without the clip of z": (screened, P, dict(COLD, iterations=100)),
+        "encoder, to the loss without the clip of z": (warm, P, dict(WARM, iterations=2 * WARM["iterations"])),
+        "encoder, Adam without whitening": (warm, None, dict(iterations=250, optimiser="adam", lr=0.03)),
+        "one random start, Adam": (
+            lambda: target.starts(b.session, n).clamp(-1, 1),
+            None,
+            dict(iterations=300, optimiser="adam", lr=0.1, clip=1.0),
+        ),
+    }
     for name, (z, matrix, options) in rows.items():
-        aimed, its_psnr = (unclipped["mean_context"], unclipped["psnr"]) if "without the clip" in name else (goal, aim["psnr"])
-        turns = [until(b, y, aimed, z, matrix, options, name == "random starts") for _ in range(b.turns if matrix is not None else 1)]
+        aimed, its_psnr = (
+            (unclipped["mean_context"], unclipped["psnr"]) if "without the clip" in name else (goal, aim["psnr"])
+        )
+        turns = [
+            until(b, y, aimed, z, matrix, options, name == "random starts")
+            for _ in range(b.turns if matrix is not None else 1)
+        ]
         _, iterations, state = turns[0]
         reached = None not in [t[0] for t in turns]
         searched = median(t[0] for t in turns) if reached else None
         total = searched + prepare * (matrix is not None) if reached else None
         gain = quality(b, y, state["z"]) - torch.tensor(its_psnr)
         counts = statistics.bootstrap_counts(n, 2000)
-        result[name] = {"goal": aimed, "seconds": searched, "with_whitening": total, "iterations": iterations,
-                        "speedup": plain / total if reached else None,
-                        "speedup_whitening_at_hand": plain / searched if reached else None,
-                        "final_loss": float(state["best"].mean()),
-                        "psnr_gain": statistics.interval(gain.mean(), counts @ gain.double() / n)}
+        result[name] = {
+            "goal": aimed,
+            "seconds": searched,
+            "with_whitening": total,
+            "iterations": iterations,
+            "speedup": plain / total if reached else None,
+            "speedup_whitening_at_hand": plain / searched if reached else None,
+            "final_loss": float(state["best"].mean()),
+            "psnr_gain": statistics.interval(gain.mean(), counts @ gain.double() / n),
+        }
         shown = f"{plain / total:.0f} x" if reached else "not reached"
         print(f"{name}: {iterations} iterations, {shown}, PSNR {gain.mean():+.2f} dB against the reference", flush=True)
     for name, z, options in (("random starts", screened, COLD), ("encoder", warm, WARM)):
@@ -340,13 +408,23 @@ def encode(b, aim, whiten, prepare, images):
             y = data.batch(slice(i, i + 256), b.device)
             with torch.no_grad():
                 z = b.E(y, b.mask)
-            found.append(last(find_latent(b.G, None, y, b.mask, z=z, window=b.preset.window, whiten=whiten, **ENCODE))["best"])
+            found.append(
+                last(find_latent(b.G, None, y, b.mask, z=z, window=b.preset.window, whiten=whiten, **ENCODE))["best"]
+            )
         return torch.cat(found)
 
     seconds, _ = timed(lambda: losses(data))
     goal, loss = mean(aim["context"]), float(losses(b.session.data["test"].first(len(aim["context"]))).mean())
-    return {"images": len(data), "seconds": seconds, "minutes_60000": (seconds / len(data) * 60_000 + prepare) / 60,
-            "extrapolated": len(data) < 55_000, "mean_loss": loss, "reference_loss": goal, "loss_ratio": loss / goal, **ENCODE}
+    return {
+        "images": len(data),
+        "seconds": seconds,
+        "minutes_60000": (seconds / len(data) * 60_000 + prepare) / 60,
+        "extrapolated": len(data) < 55_000,
+        "mean_loss": loss,
+        "reference_loss": goal,
+        "loss_ratio": loss / goal,
+        **ENCODE,
+    }
 
 
 def one_image(b):
@@ -355,9 +433,15 @@ def one_image(b):
     with torch.no_grad():
         h = b.G.to_features(z, s.layer)
     search = lambda D: timed(lambda: last(find_latent(b.G, D, y, b.mask, z=z, iterations=300)))[0]  # noqa: E731
-    step = lambda compose: timed(lambda: last(refine(b.G, b.D, h, layer=s.layer, steps=50, step_size=s.step_size, compose=compose)))[0]  # noqa: E731
-    return {"search_300_with_d": search(b.D), "search_300_without_d": search(None), "refine_50": step(lambda x: composite(y, x, b.mask)),
-            "refine_50_overlay": step(Overlay(y, b.mask))}
+    step = lambda compose: timed(
+        lambda: last(refine(b.G, b.D, h, layer=s.layer, steps=50, step_size=s.step_size, compose=compose))
+    )[0]  # noqa: E731
+    return {
+        "search_300_with_d": search(b.D),
+        "search_300_without_d": search(None),
+        "refine_50": step(lambda x: composite(y, x, b.mask)),
+        "refine_50_overlay": step(Overlay(y, b.mask)),
+    }
 
 
 ABLATIONS = {"search": ablation_search, "refine": ablation_refine, "train": ablation_train}
@@ -389,16 +473,32 @@ def measure(session, steps=50, turns=3, images=64, encodings=2048, full=False, f
             row["speedup"] = aim["seconds"] / row["with_whitening"]
             row["speedup_whitening_at_hand"] = aim["seconds"] / row["seconds"]
     coded = encode(b, aim, P, found["whitening_seconds"], len(session.data["train"]) if full else encodings)
-    result = {"search_speedup": found["random starts"]["speedup"], "search_warm_speedup": found["encoder"]["speedup"],
-              "refine_speedup": rows["refine_step"]["ours"]["speedup"], "train_step_speedup": rows["train_step"]["ours"]["speedup"],
-              "encode_60000_minutes": coded["minutes_60000"], "extrapolated": not full, **result,
-              "time_to_target": found, "encode": coded, "steps": rows,
-              **{f"ablation_{name}": rows(b, max(1, steps // 2)) for name, rows in ABLATIONS.items()},
-              "batch_sizes": batch_sizes(b, max(1, steps // 5)), "one_image_seconds": one_image(b), "reference_run": {
-                  k: aim[k] for k in ("fingerprint", "images", "iterations")}, "curve": aim["curve"],
-              "images": images, "steps_per_block": steps, "turns": turns, "threads": torch.get_num_threads(), "versions": versions(),
-              "machine": report.machine(b.device), "system": platform.platform(), "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
-              "seconds": time.perf_counter() - began}
+    result = {
+        "search_speedup": found["random starts"]["speedup"],
+        "search_warm_speedup": found["encoder"]["speedup"],
+        "refine_speedup": rows["refine_step"]["ours"]["speedup"],
+        "train_step_speedup": rows["train_step"]["ours"]["speedup"],
+        "encode_60000_minutes": coded["minutes_60000"],
+        "extrapolated": not full,
+        **result,
+        "time_to_target": found,
+        "encode": coded,
+        "steps": rows,
+        **{f"ablation_{name}": rows(b, max(1, steps // 2)) for name, rows in ABLATIONS.items()},
+        "batch_sizes": batch_sizes(b, max(1, steps // 5)),
+        "one_image_seconds": one_image(b),
+        "reference_run": {k: aim[k] for k in ("fingerprint", "images", "iterations")},
+        "curve": aim["curve"],
+        "images": images,
+        "steps_per_block": steps,
+        "turns": turns,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "machine": report.machine(b.device),
+        "system": platform.platform(),
+        "precision": str(b.G.amp or torch.float32).removeprefix("torch."),
+        "seconds": time.perf_counter() - began,
+    }
     name = session.preset.name + name
     write_json(Path(folder) / f"{name}.json", result)
     report.write(result, TARGETS, Path(folder) / name)
@@ -409,10 +509,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default=None)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--full", action="store_true", help="run the reference's 1,000 iterations and encode all training images")
+    parser.add_argument(
+        "--full", action="store_true", help="run the reference's 1,000 iterations and encode all training images"
+    )
     parser.add_argument("--steps", type=int, default=50, help="iterations per block")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--name", default="", help="what to append to the preset's name in the names of the results, e.g. -float32")
+    parser.add_argument(
+        "--name", default="", help="what to append to the preset's name in the names of the results, e.g. -float32"
+    )
     args = parser.parse_args(arguments)
     try:
         result = measure(start(args.preset, device=args.device), args.steps, args.turns, full=args.full, name=args.name)

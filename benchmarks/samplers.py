@@ -23,7 +23,10 @@ from cgi_helpers.study.planes import calibrated, plane_methods, plane_pair
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COUNTS = ("G_calls", "D_calls", "gradients", "acceptance", "restarted", "rises", "lipschitz")
-CHECKPOINTS = {1000: dict(layer=1, step_size=0.3, steps=10), 5000: dict(layer=1, step_size=0.3, steps=10)}  # of 0.1 to 3, layers 1, 2
+CHECKPOINTS = {
+    1000: dict(layer=1, step_size=0.3, steps=10),
+    5000: dict(layer=1, step_size=0.3, steps=10),
+}  # of 0.1 to 3, layers 1, 2
 SHAPING = dict(iterations=400, batch_size=60, lr=5e-4)
 
 
@@ -45,8 +48,13 @@ def calibration(D, real, fake):
 
 def written(facts):
     """The facts of a calibration with lists for tensors and None for empty bins."""
-    curves = {when: {k: v if isinstance(v, float) else [None if x != x else round(x, 4) for x in v.tolist()]
-                     for k, v in facts[when].items()} for when in ("before", "after")}
+    curves = {
+        when: {
+            k: v if isinstance(v, float) else [None if x != x else round(x, 4) for x in v.tolist()]
+            for k, v in facts[when].items()
+        }
+        for when in ("before", "after")
+    }
     return {**facts, **curves}
 
 
@@ -67,7 +75,9 @@ def run_plane(seeds=3, n=2_000):
             found = plane.quality(x, truth)
             return {"good": found["good"], "js": found["js"], "energy": plane.energy_distance(x, fresh)}
 
-        rows = result["rows"][name] = {"real": [judge(plane.mixture(n, generator("real", s), truth)) for s in range(seeds)]}
+        rows = result["rows"][name] = {
+            "real": [judge(plane.mixture(n, generator("real", s), truth)) for s in range(seeds)]
+        }
         for seed in range(seeds):
             G, D, shaped, judged, facts = plane_pair(truth, seed)
             result["calibration"].setdefault(name, []).append(written(facts))
@@ -99,8 +109,20 @@ def pair(path):
 def shaped_by(G, D, train, seed, layer, steps, step_size, iterations, batch_size, lr):
     """A copy of D shaped on samples from the prior, every image by itself, and how far the logit rose in each iteration."""
     D, rise = copy.deepcopy(D), []
-    for _, state in shape_discriminator(G, D, train, None, iterations=iterations, layer=layer, refine_steps=steps, step_size=step_size,
-                                        batch_size=batch_size, lr=lr, mode="independent", seed=seed):
+    for _, state in shape_discriminator(
+        G,
+        D,
+        train,
+        None,
+        iterations=iterations,
+        layer=layer,
+        refine_steps=steps,
+        step_size=step_size,
+        batch_size=batch_size,
+        lr=lr,
+        mode="independent",
+        seed=seed,
+    ):
         rise.append(round(float(state["gain"]), 3))
     return D.eval(), rise
 
@@ -128,17 +150,30 @@ def shaped_pair(path, train, iteration, seed, out):
 def mnist_methods(D, calibrated_D, shaped, judged, validation, walk):
     """(name, sampler, D, options) of the main rows and of all others; about 10 steps or 20 proposals per sample."""
     layer, steps = walk["layer"], walk["steps"]
-    main = [("plain", samplers.plain, calibrated_D, {}),
-            ("collaborative", samplers.collaborative, shaped, walk),
-            ("collaborative, D unshaped", samplers.collaborative, D, walk),
-            ("rejection", samplers.rejection, calibrated_D, dict(percentile=80))]
+    main = [
+        ("plain", samplers.plain, calibrated_D, {}),
+        ("collaborative", samplers.collaborative, shaped, walk),
+        ("collaborative, D unshaped", samplers.collaborative, D, walk),
+        ("rejection", samplers.rejection, calibrated_D, dict(percentile=80)),
+    ]
     return main, [
-        ("Metropolis-Hastings", samplers.metropolis_hastings, calibrated_D, dict(real=validation[:500], burn_in=50, thin=2 * steps)),
+        (
+            "Metropolis-Hastings",
+            samplers.metropolis_hastings,
+            calibrated_D,
+            dict(real=validation[:500], burn_in=50, thin=2 * steps),
+        ),
         ("gradient flow KL", samplers.gradient_flow, calibrated_D, dict(steps=steps, step_size=0.05)),
         ("Langevin", samplers.langevin, calibrated_D, dict(steps=steps, step_size=0.05)),
         ("optimal transport", samplers.optimal_transport, calibrated_D, dict(layer=layer, steps=steps, step_size=0.5)),
-        ("collaborative, then rejection", samplers.collaborative_rejection, shaped, dict(judge=judged, percentile=50, **walk)),
-        ("gradient flow JS", samplers.gradient_flow, calibrated_D, dict(steps=steps, step_size=0.05, divergence="JS"))]
+        (
+            "collaborative, then rejection",
+            samplers.collaborative_rejection,
+            shaped,
+            dict(judge=judged, percentile=50, **walk),
+        ),
+        ("gradient flow JS", samplers.gradient_flow, calibrated_D, dict(steps=steps, step_size=0.05, divergence="JS")),
+    ]
 
 
 def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
@@ -157,7 +192,14 @@ def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
         numbers = {k: round(float(v.mean()), 4) for k, v in neighbourhoods(f[:near], real[:near]).items()}
         return {"frechet_distance": round(frechet_distance(moments(f), there), 4), **numbers}
 
-    result = {"samples": n, "neighbours of": near, "seed": seed, "shaping": SHAPING, "validation": judge(validation), "checkpoints": {}}
+    result = {
+        "samples": n,
+        "neighbours of": near,
+        "seed": seed,
+        "shaping": SHAPING,
+        "validation": judge(validation),
+        "checkpoints": {},
+    }
     if rest:
         result = json.loads((RESULTS / f"{name}.json").read_text())
     for iteration, walk in CHECKPOINTS.items():
@@ -169,7 +211,9 @@ def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
         judged, out["calibration_shaped"] = calibration(shaped, validation, refined)
         for method, f, net, options in mnist_methods(D, calibrated_D, shaped, judged, validation, walk)[rest]:
             try:
-                out["rows"][method] = measured(f"{iteration} {method}", lambda: f(G, net, n, key=(seed, "samples"), **options), judge)
+                out["rows"][method] = measured(
+                    f"{iteration} {method}", lambda: f(G, net, n, key=(seed, "samples"), **options), judge
+                )
             except ValueError as error:
                 out["rows"][method] = {"refused": str(error)}
             write(name, result)
@@ -181,4 +225,6 @@ if __name__ == "__main__":
     parser.add_argument("--weights"), parser.add_argument("--data"), parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rest", action="store_true", help="the methods beside plain, collaborative and rejection")
     options = parser.parse_args()
-    run_plane() if options.what == "plane" else run_mnist(options.weights, options.data, options.seed, rest=options.rest)
+    run_plane() if options.what == "plane" else run_mnist(
+        options.weights, options.data, options.seed, rest=options.rest
+    )

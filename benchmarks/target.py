@@ -34,15 +34,23 @@ def plain_networks(session):
 
 def starts(session, n):
     """The report's random starts of the first n images (n, z_dim)."""
-    return torch.stack([draw_z(1, session.preset.networks.z_dim, "normal", session.seed, "search z", i)[0] for i in range(n)]).to(session.device)
+    return torch.stack(
+        [draw_z(1, session.preset.networks.z_dim, "normal", session.seed, "search z", i)[0] for i in range(n)]
+    ).to(session.device)
 
 
 def depends_on(session, images, recipe):
     """Fingerprint of everything that the stored run depends on."""
     G, D = plain_networks(session)
-    return fingerprint(recipe=recipe, G=tensor_digest(G.state_dict()), D=tensor_digest(D.state_dict()),
-                       images=tensor_digest({"images": session.data["test"].images[:images]}), mask=tensor_digest({"mask": session.mask}),
-                       starts=tensor_digest({"z": starts(session, images)}), size=session.preset.size)
+    return fingerprint(
+        recipe=recipe,
+        G=tensor_digest(G.state_dict()),
+        D=tensor_digest(D.state_dict()),
+        images=tensor_digest({"images": session.data["test"].images[:images]}),
+        mask=tensor_digest({"mask": session.mask}),
+        starts=tensor_digest({"z": starts(session, images)}),
+        size=session.preset.size,
+    )
 
 
 def run(session, images, recipe):
@@ -53,7 +61,7 @@ def run(session, images, recipe):
     began, curves, quality = clock(session.device), [], []
     for i in range(0, images, BATCH):
         y, curve = session.data["test"].batch(slice(i, min(i + BATCH, images)), session.device), []
-        for found, context in reference.search(G, D, y, weight, z[i:i + BATCH], recipe["iterations"], clip):
+        for found, context in reference.search(G, D, y, weight, z[i : i + BATCH], recipe["iterations"], clip):
             curve.append(context)
         curves.append(torch.stack(curve))
         with torch.no_grad():
@@ -86,6 +94,14 @@ def describe(print_, recipe, curve, quality):
     """What is stored of a run: curve (iterations + 1, N) of lowest context losses, quality (N,) PSNR in dB."""
     every = sorted({*range(0, len(curve), 10), len(curve) - 1})
     context = [round(v, 5) for v in curve[-1].tolist()]
-    return {"fingerprint": print_, "images": len(context), "iterations": len(curve) - 1, "recipe": recipe,
-            "mean_context": statistics.mean(context), "mean_psnr": float(quality.mean()), "context": context,
-            "psnr": [round(v, 4) for v in quality.tolist()], "curve": [(k, round(float(curve[k].mean()), 4)) for k in every]}
+    return {
+        "fingerprint": print_,
+        "images": len(context),
+        "iterations": len(curve) - 1,
+        "recipe": recipe,
+        "mean_context": statistics.mean(context),
+        "mean_psnr": float(quality.mean()),
+        "context": context,
+        "psnr": [round(v, 4) for v in quality.tolist()],
+        "curve": [(k, round(float(curve[k].mean()), 4)) for k in every],
+    }

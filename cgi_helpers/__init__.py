@@ -9,12 +9,16 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 CONTENTS = {
-    "pretrained": "api", "inpaint": "api",
+    "pretrained": "api",
+    "inpaint": "api",
     "find_latent": "method.search",
-    "refine": "method.refine", "refine_features": "method.refine", "record_field": "method.refine",
+    "refine": "method.refine",
+    "refine_features": "method.refine",
+    "record_field": "method.refine",
     "Overlay": "method.fast",
     "split": "method.split",
-    "Judge": "method.judge", "Term": "method.judge",
+    "Judge": "method.judge",
+    "Term": "method.judge",
     "shape_discriminator": "method.shape",
 }
 

@@ -19,13 +19,18 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] == "inpaint":
         from . import inpaint_cli
+
         return inpaint_cli.main(arguments[1:])
     stages = "\n".join(f"  {kind:12} {line}" for kind, line in KINDS.items())
-    parser = argparse.ArgumentParser(prog="python -m cgi_helpers", description=__doc__,
-                                     epilog=f"stages:\n{stages}",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", nargs="+", metavar="STAGE",
-                        help="a stage and, for some, a row of the preset: train, encode best, ...")
+    parser = argparse.ArgumentParser(
+        prog="python -m cgi_helpers",
+        description=__doc__,
+        epilog=f"stages:\n{stages}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "stage", nargs="+", metavar="STAGE", help="a stage and, for some, a row of the preset: train, encode best, ..."
+    )
     parser.add_argument("--preset", default=None, help="smoke, laptop (default), paper, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0)

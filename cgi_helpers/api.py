@@ -21,14 +21,15 @@ from .pipeline.session import Session, start
 
 FIELD, ALONE = "collaborative_field", "collaborative_independent_best"  # families: the preset's own hole, any other one
 OTHER_HOLES = dict(iterations=100, optimiser="adam", lr=0.02)  # not whitened: that matrix takes a second per hole
-SPREAD = 0.5            # standard deviation of the noise on the encoder's answer, from the second completion on
-BATCH = 64              # completions computed together: memory, not results
+SPREAD = 0.5  # standard deviation of the noise on the encoder's answer, from the second completion on
+BATCH = 64  # completions computed together: memory, not results
 _opened = {}
 
 
 @dataclass
 class Pretrained:
     """The trained networks of a preset, each read when it is first asked for; `session` has all else that was made."""
+
     session: Session
 
     @property
@@ -163,9 +164,14 @@ def complete(model, y, mask, z, own, refine):
     before = next(loop)[1]
     after = last(loop) or before
     return after["images"], [
-        {"score": float(after["logits"][i]), "score_before": float(before["logits"][i]),
-         "losses": {"context": float(context[i]), "prior": float(prior[i])},
-         "steps": {"search": iterations, "refinement": int(after["steps"][i])}} for i in range(len(y))]
+        {
+            "score": float(after["logits"][i]),
+            "score_before": float(before["logits"][i]),
+            "losses": {"context": float(context[i]), "prior": float(prior[i])},
+            "steps": {"search": iterations, "refinement": int(after["steps"][i])},
+        }
+        for i in range(len(y))
+    ]
 
 
 def to_picture(x):

@@ -24,8 +24,9 @@ class Parser(argparse.ArgumentParser):
 
 def read_arguments(arguments):
     """The arguments of one call; ValueError in one sentence."""
-    parser = Parser(prog="python -m cgi_helpers inpaint", description=__doc__,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m cgi_helpers inpaint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("image", help="a PNG, JPEG, WebP or BMP picture")
     parser.add_argument("--mask", required=True, help=f"a picture with a black hole, or {', '.join(MASKS)}")
     parser.add_argument("--out", required=True, help="the PNG to write")
@@ -42,8 +43,11 @@ def read_arguments(arguments):
 def check_free(path, force):
     """Raise ValueError if `path` exists and may not be replaced."""
     if path.exists() and (path.is_dir() or not force):
-        raise ValueError(f"{path} is a folder: name a file." if path.is_dir()
-                         else f"{path} exists already: choose another --out, or replace it by --force.")
+        raise ValueError(
+            f"{path} is a folder: name a file."
+            if path.is_dir()
+            else f"{path} exists already: choose another --out, or replace it by --force."
+        )
 
 
 def outputs(out, n):
@@ -56,9 +60,11 @@ def outputs(out, n):
 
 def write(picture, path, force):
     """Write a PIL image as PNG, whole or not at all; a file that appeared meanwhile is not lost either."""
+
     def to(temporary):
         picture.save(temporary, format="PNG")
         check_free(path, force)
+
     atomic_write(path, to)
 
 
@@ -70,8 +76,9 @@ def main(arguments=None):
         for path in paths:
             check_free(path, args.force)
         model = pretrained(args.preset, device=args.device)
-        images, facts = inpaint(args.image, args.mask, refine=not args.no_refine, seed=args.seed, n=args.n,
-                                preset=model)
+        images, facts = inpaint(
+            args.image, args.mask, refine=not args.no_refine, seed=args.seed, n=args.n, preset=model
+        )
         for path, image in zip(paths, images):
             write(to_picture(image), path, args.force)
     except (ArtifactError, ValueError, OSError) as error:
@@ -86,6 +93,8 @@ def main(arguments=None):
         return 0
     for path, fact in zip(paths, facts):
         context, step = fact["losses"]["context"], fact["steps"]["refinement"]
-        print(f"{path}: context loss {context:.2f}, logit {fact['score_before']:.2f} before the refinement, "
-              f"{fact['score']:.2f} at its step {step}")
+        print(
+            f"{path}: context loss {context:.2f}, logit {fact['score_before']:.2f} before the refinement, "
+            f"{fact['score']:.2f} at its step {step}"
+        )
     return 0

@@ -24,12 +24,17 @@ FILES = {
     "speed": "benchmarks/results/laptop.json",
     "speed32": "benchmarks/results/laptop-float32.json",
     "scale": "benchmarks/results/scale.json",
-    "measured": "docs/measured.json",   # by hand: value, and how, where and when
+    "measured": "docs/measured.json",  # by hand: value, and how, where and when
 }
 FIELD = re.compile(r"\{\{(\w+):([^{}]*?)(?::([^{}:]*))?\}\}")
-STAGE = re.compile(r"_[\d.]+$")   # rows of single shaping stages end like this
-COLUMNS = {"psnr": ("PSNR (dB)", ".2f"), "ssim": ("SSIM", ".4f"), "frechet_distance": ("Frechet distance", ".2f"),
-           "inception_score": ("Inception score", ".2f"), "label_agreement": ("label agreement", ".3f")}
+STAGE = re.compile(r"_[\d.]+$")  # rows of single shaping stages end like this
+COLUMNS = {
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "frechet_distance": ("Frechet distance", ".2f"),
+    "inception_score": ("Inception score", ".2f"),
+    "label_agreement": ("label agreement", ".3f"),
+}
 
 
 class FieldError(ValueError):
@@ -56,7 +61,7 @@ def follow(tree, path):
 def written(value, how):
     """A value as the format of its field says."""
     if factor := re.match(r"\*([\d.e-]+) ", how):
-        return written(value * float(factor[1]), how[factor.end():])
+        return written(value * float(factor[1]), how[factor.end() :])
     if how.startswith("±"):
         low, high = value["ci95"]
         return f"{value['mean']:{how[1:]}} ± {(high - low) / 2:{how[1:]}}"
@@ -78,7 +83,9 @@ def notebooks(root):
     rows = []
     for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         title = "".join(json.loads(path.read_text())["cells"][0]["source"]).splitlines()[0]
-        rows.append([f"[`{path.stem}`](notebooks/{path.name})", title.lstrip("# ").partition("· ")[2] or title.lstrip("# ")])
+        rows.append(
+            [f"[`{path.stem}`](notebooks/{path.name})", title.lstrip("# ").partition("· ")[2] or title.lstrip("# ")]
+        )
     return table(["notebook", "question"], rows)
 
 
@@ -86,8 +93,11 @@ def evaluation(root):
     """Every row of the evaluation but those of single shaping stages, with 95 % intervals."""
     content = read(root, "metrics")
     columns = {key: how for key, how in COLUMNS.items() if key in content["methods"]["semantic"]}
-    rows = [[f"`{name}`", *(written(scores[key], f"±{how}") if key in scores else "" for key, (_, how) in columns.items())]
-            for name, scores in content["methods"].items() if not STAGE.search(name)]
+    rows = [
+        [f"`{name}`", *(written(scores[key], f"±{how}") if key in scores else "" for key, (_, how) in columns.items())]
+        for name, scores in content["methods"].items()
+        if not STAGE.search(name)
+    ]
     return table(["row", *(title for title, _ in columns.values())], rows)
 
 
@@ -96,12 +106,14 @@ TABLES = {"notebooks": notebooks, "evaluation": evaluation}
 
 def fill(text, root=ROOT):
     """A template with its fields replaced. Raises FieldError."""
+
     def one(match):
         source, path, how = match.groups()
         try:
             return TABLES[path](root) if source == "table" else written(follow(read(root, source), path), how or "")
         except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
             raise FieldError(f"{match[0]}: {type(error).__name__}: {error}") from error
+
     return FIELD.sub(one, text)
 
 

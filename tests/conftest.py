@@ -33,8 +33,14 @@ def process():
     # pytest's, matplotlib's where HOME cannot be written, and what the first optimiser of torch sets
     own = ("PYTEST_CURRENT_TEST", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
     environment = {k: v for k, v in os.environ.items() if k not in own}
-    return {"working directory": os.getcwd(), "environment": environment, "sys.path": list(sys.path),
-            "threads of torch": torch.get_num_threads(), "default dtype": torch.get_default_dtype(), "gradients": torch.is_grad_enabled()}
+    return {
+        "working directory": os.getcwd(),
+        "environment": environment,
+        "sys.path": list(sys.path),
+        "threads of torch": torch.get_num_threads(),
+        "default dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import platform
 import sys
 from pathlib import Path
 
-ADDRESSES = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1}   # event -> where its argument is
+ADDRESSES = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1}  # event -> where its argument is
 NAMES = {"socket.getaddrinfo": 0, "socket.gethostbyname": 0}
-PROXY = "http://127.0.0.1:9"   # the port of the discard service, which nobody runs
+PROXY = "http://127.0.0.1:9"  # the port of the discard service, which nobody runs
 
 
 def local(host):
@@ -60,8 +60,12 @@ def environment(folder):
     (startup / "00-no-network.py").write_text(start_line())
     proxies = {f"{kind}_proxy": PROXY for kind in ("http", "https", "all")}
     proxies["no_proxy"] = "localhost,127.0.0.1,::1"
-    return {"IPYTHONDIR": str(folder), "CGI_NETWORK_LOG": str(Path(folder, "network.log")),
-            **proxies, **{name.upper(): value for name, value in proxies.items()}}
+    return {
+        "IPYTHONDIR": str(folder),
+        "CGI_NETWORK_LOG": str(Path(folder, "network.log")),
+        **proxies,
+        **{name.upper(): value for name, value in proxies.items()},
+    }
 
 
 if __name__ == "guarded":

@@ -11,7 +11,7 @@ def lively(net, seed=0):
         for m in net.modules():
             if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
                 fan = m.weight[0].numel() if not isinstance(m, nn.ConvTranspose2d) else m.weight.shape[0] * 4
-                m.weight.normal_(0, fan ** -0.5)
+                m.weight.normal_(0, fan**-0.5)
             if isinstance(m, nn.BatchNorm2d):
                 m.running_mean.normal_(0, 0.3)
                 m.running_var.uniform_(0.5, 2)

@@ -29,13 +29,17 @@ from nets import lively
 SIZE = 16
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = get_preset(
-    "smoke", name="tiny", size=SIZE,
+    "smoke",
+    name="tiny",
+    size=SIZE,
     networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, features=4),
     training=dict(iterations=7, batch_size=50, sample_epochs=(0.1,), classifier_iterations=3, encoder_iterations=7),
     searches={"best": dict(iterations=4, lr=0.05, pool=40)},
     shapings=dict.fromkeys(("best", "per_image"), dict(batch=10, epochs=(0, 1, 2), layer=1, steps=3, step_size=0.3)),
-    study=dict(validation_images=20, test_images=20,
-               families={"collaborative_field": dict(epochs=(1,), companions=10)}))
+    study=dict(
+        validation_images=20, test_images=20, families={"collaborative_field": dict(epochs=(1,), companions=10)}
+    ),
+)
 OTHER = torch.ones(SIZE, SIZE)
 OTHER[2:7, 3:12] = 0
 
@@ -48,7 +52,7 @@ def folder(tmp_path_factory, one_thread):
         patch.setenv("CGI_ROOT", str(root))
         session = Session(TINY, progress=False)
         stages.run(session, "train")
-        G = lively(session.build("generator")).float()   # after a few iterations all latents give one image
+        G = lively(session.build("generator")).float()  # after a few iterations all latents give one image
         session.store.save("generator", G.state_dict(), "train", session.fingerprint("train"))
         for stage in ("classifier", "encoder", "encode best", "shape best", "shape per_image"):
             stages.run(session, stage)
@@ -82,9 +86,12 @@ def close(a, b):
 
 # --- table of contents
 
+
 def test_the_package_is_imported_without_torch():
-    code = ("import sys, cgi_helpers as c; "
-            "print(c.__version__, 'torch' in sys.modules, {*c.CONTENTS} <= {*dir(c)}, 'torch' in sys.modules)")
+    code = (
+        "import sys, cgi_helpers as c; "
+        "print(c.__version__, 'torch' in sys.modules, {*c.CONTENTS} <= {*dir(c)}, 'torch' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == [cgi_helpers.__version__, "False", "True", "False"]
 
@@ -98,6 +105,7 @@ def test_every_name_of_the_contents_is_there():
 
 
 # --- pretrained
+
 
 def test_pretrained_networks(model, y):
     z = model.E(y, center_mask(SIZE))
@@ -131,6 +139,7 @@ def test_the_discriminator_is_the_one_that_validation_chose(model, y, monkeypatc
 
 
 # --- inpaint
+
 
 def test_the_presets_own_hole_is_filled_as_the_study_does(model, y):
     images, facts = api.inpaint(y, "center", preset=model)
@@ -184,7 +193,7 @@ def test_each_image_by_itself_whatever_its_company_and_their_masks(model, y):
     together, facts = api.inpaint(list(y), masks, preset=model)
     for i in range(3):
         alone, fact = api.inpaint(y[i], masks[i], preset=model)
-        close(together[i:i + 1], alone)
+        close(together[i : i + 1], alone)
         assert facts[i]["score"] == pytest.approx(fact[0]["score"], abs=1e-4) and facts[i]["image"] == i
 
 
@@ -198,26 +207,35 @@ def test_paths_pictures_arrays_and_tensors_are_one_thing(model, photo, tmp_path)
     hole.save(tmp_path / "hole.png")
     array = np.asarray(picture)
     expected, _ = api.inpaint(array, OTHER.bool(), preset=model)
-    for image, mask in ((photo, tmp_path / "hole.png"), (str(photo), str(tmp_path / "hole.png")), (picture, hole),
-                        (torch.from_numpy(array / 127.5 - 1), OTHER.int()), (array[None, None], OTHER[None, None]),
-                        (np.stack([array] * 3, -1), OTHER.numpy() * 255), ([picture], [hole])):
+    for image, mask in (
+        (photo, tmp_path / "hole.png"),
+        (str(photo), str(tmp_path / "hole.png")),
+        (picture, hole),
+        (torch.from_numpy(array / 127.5 - 1), OTHER.int()),
+        (array[None, None], OTHER[None, None]),
+        (np.stack([array] * 3, -1), OTHER.numpy() * 255),
+        ([picture], [hole]),
+    ):
         close(api.inpaint(image, mask, preset=model)[0], expected)
     close(api.inpaint(array / 255, OTHER, value_range=(0, 1), preset=model)[0], expected)
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(n=0), "n must be an integer >= 1 but is 0"),
-    (dict(n=1.5), "n must be an integer >= 1"),
-    (dict(seed=-1), "seed must be an integer >= 0"),
-    (dict(image=[]), "There is no image"),
-    (dict(mask=[]), "There is no mask"),
-    (dict(mask=[OTHER, OTHER]), "There are 2 masks for 3 images"),
-    (dict(mask="hexagon"), "There is no mask 'hexagon': name a picture or one of center, block"),
-    (dict(mask=OTHER * 0.5), "only 0 .hole. and 1 .known. but 211 of its 256 pixels"),
-    (dict(mask=torch.ones(SIZE, SIZE)), "all ones"),
-    (dict(image=np.full((SIZE, SIZE), 0.5)), r"say value_range=\(0, 1\) or value_range=\(-1, 1\)"),
-    (dict(image="nowhere.png"), "nowhere.png does not exist"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(n=0), "n must be an integer >= 1 but is 0"),
+        (dict(n=1.5), "n must be an integer >= 1"),
+        (dict(seed=-1), "seed must be an integer >= 0"),
+        (dict(image=[]), "There is no image"),
+        (dict(mask=[]), "There is no mask"),
+        (dict(mask=[OTHER, OTHER]), "There are 2 masks for 3 images"),
+        (dict(mask="hexagon"), "There is no mask 'hexagon': name a picture or one of center, block"),
+        (dict(mask=OTHER * 0.5), "only 0 .hole. and 1 .known. but 211 of its 256 pixels"),
+        (dict(mask=torch.ones(SIZE, SIZE)), "all ones"),
+        (dict(image=np.full((SIZE, SIZE), 0.5)), r"say value_range=\(0, 1\) or value_range=\(-1, 1\)"),
+        (dict(image="nowhere.png"), "nowhere.png does not exist"),
+    ],
+)
 def test_bad_input_is_refused_in_one_sentence_before_any_work(model, y, monkeypatch, change, message):
     monkeypatch.setattr(api, "complete", None)
     given = {"image": y, "mask": OTHER, **change}
@@ -227,6 +245,7 @@ def test_bad_input_is_refused_in_one_sentence_before_any_work(model, y, monkeypa
 
 
 # --- on the shell
+
 
 def run(*arguments):
     return main(["inpaint", *map(str, arguments), "--preset", "tiny", "--device", "cpu"])
@@ -273,15 +292,18 @@ def test_an_existing_output_is_not_lost(model, photo, tmp_path, capsys, monkeypa
     assert {p.name for p in tmp_path.iterdir()} == {"photo.png", "filled.png", "late.png"}
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("--mask", "center"), "The following arguments are required: --out"),
-    (("--mask", "center", "--out", "x.jpg"), "--out must end in .png"),
-    (("--mask", "hexagon", "--out", "x.png"), "There is no mask 'hexagon'"),
-    (("--mask", "center", "--out", "x.png", "-n", "0"), "n must be an integer >= 1"),
-    (("--mask", "center", "--out", "x.png", "-n", "many"), "invalid int value: 'many'"),
-    (("--mask", "center", "--out", "."), "--out must end in .png"),
-    (("--mask", "center", "--out", "x.png", "--colour"), "Unrecognized arguments: --colour"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--mask", "center"), "The following arguments are required: --out"),
+        (("--mask", "center", "--out", "x.jpg"), "--out must end in .png"),
+        (("--mask", "hexagon", "--out", "x.png"), "There is no mask 'hexagon'"),
+        (("--mask", "center", "--out", "x.png", "-n", "0"), "n must be an integer >= 1"),
+        (("--mask", "center", "--out", "x.png", "-n", "many"), "invalid int value: 'many'"),
+        (("--mask", "center", "--out", "."), "--out must end in .png"),
+        (("--mask", "center", "--out", "x.png", "--colour"), "Unrecognized arguments: --colour"),
+    ],
+)
 def test_mistakes_are_one_sentence_and_exit_code_2(model, photo, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert run(photo, *arguments) == 2
@@ -305,4 +327,4 @@ def test_the_noise_of_a_completion_is_its_own_stream(model, y, monkeypatch):
     answer = model.E(y, OTHER[None, None])
     for i in range(3):
         noise = torch.randn(4, generator=generator(9, "inpaint", i, 1))
-        close(seen[0][2 * i:2 * i + 2], torch.stack([answer[i], answer[i] + api.SPREAD * noise]))
+        close(seen[0][2 * i : 2 * i + 2], torch.stack([answer[i], answer[i] + api.SPREAD * noise]))

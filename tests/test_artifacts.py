@@ -41,6 +41,7 @@ def refused(store, name="net", stage="train", print_="p"):
 
 # --- hashes and trees
 
+
 def test_flatten_and_unflatten_are_inverse():
     flat = artifacts.flatten(TREE)
     assert set(flat) == {"a", "deep/b/c", "deep/d"} and same(artifacts.unflatten(flat), TREE)
@@ -49,7 +50,10 @@ def test_flatten_and_unflatten_are_inverse():
 def test_fingerprint_depends_on_values_not_on_order():
     one = artifacts.fingerprint(stage="x", fields={"a": 1, "b": (0, 0.1)})
     assert one == artifacts.fingerprint(fields={"b": [0, 0.1], "a": 1}, stage="x") and re.fullmatch("[0-9a-f]{16}", one)
-    assert one not in [artifacts.fingerprint(stage="x", fields={"a": v, "b": w}) for v, w in ((2, (0, 0.1)), (1, (0, 0.2)), ("1", (0, 0.1)))]
+    assert one not in [
+        artifacts.fingerprint(stage="x", fields={"a": v, "b": w})
+        for v, w in ((2, (0, 0.1)), (1, (0, 0.2)), ("1", (0, 0.1)))
+    ]
 
 
 def test_tensor_digest_sees_names_shapes_dtypes_and_every_byte():
@@ -60,19 +64,32 @@ def test_tensor_digest_sees_names_shapes_dtypes_and_every_byte():
     assert artifacts.tensor_digest({**base, "a": strided}) == digest  # content, not layout
     near = base["a"].clone()
     near[5] = torch.nextafter(near[5], torch.tensor(9.0))
-    others = [{**base, "a": near}, {**base, "a": base["a"].view(2, 3)}, {"c": base["a"], "b": base["b"]}, {"a": base["a"]},
-              {**base, "b": torch.tensor([1], dtype=torch.int32)}, {**base, "a": base["a"].half()}]
+    others = [
+        {**base, "a": near},
+        {**base, "a": base["a"].view(2, 3)},
+        {"c": base["a"], "b": base["b"]},
+        {"a": base["a"]},
+        {**base, "b": torch.tensor([1], dtype=torch.int32)},
+        {**base, "a": base["a"].half()},
+    ]
     assert len({digest, *map(artifacts.tensor_digest, others)}) == 7
 
 
 # --- writing
+
 
 def test_save_and_load_return_the_same_tensors_and_metadata(store):
     meta = store.save("net", TREE, "train", "p", seconds=1.5, versions={"torch": "x"})
     tree, read = store.load("net", "train", "p")
     assert same(tree, TREE) and read == meta
     assert (read["name"], read["stage"], read["fingerprint"], read["preset"], read["seed"], read["seconds"]) == (
-        "net", "train", "p", "smoke", 0, 1.5)
+        "net",
+        "train",
+        "p",
+        "smoke",
+        0,
+        1.5,
+    )
     assert stat.S_IMODE((store.own / "net.safetensors").stat().st_mode) == 0o644
     assert store.metadata("net") == meta and store.metadata("other") is None
 
@@ -85,8 +102,12 @@ def test_choices_are_readable_json(store):
 
 
 def test_tensors_of_any_layout_and_device_flags_are_saved(store):
-    tree = {"last": torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last), "graph": torch.rand(3).requires_grad_() * 2,
-            "view": torch.rand(10)[::2], "half": torch.rand(3).half()}
+    tree = {
+        "last": torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        "graph": torch.rand(3).requires_grad_() * 2,
+        "view": torch.rand(10)[::2],
+        "half": torch.rand(3).half(),
+    }
     store.save("net", tree, "train", "p")
     assert same(store.load("net", "train", "p")[0], {k: v.detach() for k, v in tree.items()})
 
@@ -97,11 +118,15 @@ def test_a_failing_write_leaves_the_old_file_and_no_debris(tmp_path):
 
     def half(error):
         def write(p):
-            p.write_text("{\"new")
+            p.write_text('{"new')
             raise error
+
         return write
 
-    with pytest.raises(ArtifactError, match="Cannot write .*x.json .No space left on device.: make the folder writable or free disk space"):
+    with pytest.raises(
+        ArtifactError,
+        match="Cannot write .*x.json .No space left on device.: make the folder writable or free disk space",
+    ):
         artifacts.atomic_write(path, half(OSError(28, "No space left on device")))
     for error in (KeyboardInterrupt(), RuntimeError("bug")):
         with pytest.raises(type(error)):
@@ -149,9 +174,16 @@ def test_check_writable_leaves_nothing(store):
 
 # --- where things lie
 
+
 def test_folders_of_presets_and_seeds(root):
-    assert Store("smoke").own == root / "artifacts" / "smoke" and Store("smoke", 3).own == root / "artifacts" / "smoke-seed3"
-    assert Store("smoke").figures == root / "figures" / "smoke" and Store("smoke", root=root / "x").own == root / "x/artifacts/smoke"
+    assert (
+        Store("smoke").own == root / "artifacts" / "smoke"
+        and Store("smoke", 3).own == root / "artifacts" / "smoke-seed3"
+    )
+    assert (
+        Store("smoke").figures == root / "figures" / "smoke"
+        and Store("smoke", root=root / "x").own == root / "x/artifacts/smoke"
+    )
 
 
 def test_own_results_come_before_shipped_ones(store):
@@ -166,8 +198,12 @@ def test_own_results_come_before_shipped_ones(store):
 
 # --- reading what is not right
 
+
 def test_missing(store):
-    assert refused(store) == "Artifact 'net' of preset 'smoke' does not exist yet: rebuild it with `python -m cgi_helpers train --preset smoke`."
+    assert (
+        refused(store)
+        == "Artifact 'net' of preset 'smoke' does not exist yet: rebuild it with `python -m cgi_helpers train --preset smoke`."
+    )
     assert refused(Store("smoke", 3)).endswith("`python -m cgi_helpers train --preset smoke --seed 3`.")
 
 
@@ -188,7 +224,7 @@ def test_every_flipped_bit_is_refused_or_harmless(store):
     header = 8 + int.from_bytes(good[:8], "little")
     assert len(good) - header == 6 * 4 + 2 * 8
     for i in [*range(0, header, 5), *range(header, len(good))]:
-        path.write_bytes(good[:i] + bytes([good[i] ^ 0x04]) + good[i + 1:])
+        path.write_bytes(good[:i] + bytes([good[i] ^ 0x04]) + good[i + 1 :])
         try:
             assert same(store.load("net", "train", "p")[0], TREE) and i < header
         except ArtifactError as error:
@@ -201,7 +237,9 @@ def test_renamed(store):
     store.save("net", TREE, "train", "p")
     store.save("other", TREE, "train", "p")
     os.replace(store.own / "other.safetensors", store.own / "net.safetensors")
-    assert "was not written as 'net' by stage 'train' (renamed or foreign file)" in refused(store) and COMMAND in refused(store)
+    assert "was not written as 'net' by stage 'train' (renamed or foreign file)" in refused(
+        store
+    ) and COMMAND in refused(store)
 
 
 def test_of_another_stage(store):
@@ -209,17 +247,43 @@ def test_of_another_stage(store):
     assert "was not written as 'net' by stage 'train'" in refused(store)
 
 
-@pytest.mark.parametrize("header", [None, {"format": "pt"}, {"cgi": "[]"}, {"cgi": "{}"}, {"cgi": "nonsense"}, {"cgi": "3"},
-                                    {"cgi": json.dumps({"name": "net", "stage": "train"})}])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        {"format": "pt"},
+        {"cgi": "[]"},
+        {"cgi": "{}"},
+        {"cgi": "nonsense"},
+        {"cgi": "3"},
+        {"cgi": json.dumps({"name": "net", "stage": "train"})},
+    ],
+)
 def test_foreign(store, header):
     store.own.mkdir(parents=True)
     save_file({"a": torch.ones(1)}, store.own / "net.safetensors", header)
     text = refused(store)
-    assert COMMAND in text and any(why in text for why in ("foreign file", "not one of our files", "does not match its digest"))
+    assert COMMAND in text and any(
+        why in text for why in ("foreign file", "not one of our files", "does not match its digest")
+    )
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"content": {}}', '{"content": {}, "metadata": []}',
-                                  '{"content": {}, "metadata": {}}', '{"content": {}, "metadata": {"name": "net", "stage": "train"}}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '{"content": {}}',
+        '{"content": {}, "metadata": []}',
+        '{"content": {}, "metadata": {}}',
+        '{"content": {}, "metadata": {"name": "net", "stage": "train"}}',
+        "\xff",
+    ],
+)
 def test_foreign_json(store, text):
     store.own.mkdir(parents=True)
     (store.own / "net.json").write_bytes(text.encode("latin-1"))
@@ -237,7 +301,10 @@ def test_json_edited_by_hand(store):
 def test_other_settings_seed_or_inputs(store):
     store.save("net", TREE, "train", "old")
     text = refused(store, print_="new")
-    assert "made with other settings, seed or inputs than preset 'smoke' has now (fingerprint old instead of new)" in text and COMMAND in text
+    assert (
+        "made with other settings, seed or inputs than preset 'smoke' has now (fingerprint old instead of new)" in text
+        and COMMAND in text
+    )
     assert same(store.load("net", "train")[0], TREE)  # without a fingerprint: any
 
 
@@ -257,4 +324,7 @@ def test_a_pickle_is_refused_and_never_executed(store, tmp_path):
 
 def test_nothing_in_the_package_reads_pickles():
     for path in PACKAGE.rglob("*.py"):
-        assert not re.search(r"torch\.load\(|\bpickle\b(?!\s+is)|allow_pickle=True|joblib", path.read_text().replace("allow_pickle=False", "")), path
+        assert not re.search(
+            r"torch\.load\(|\bpickle\b(?!\s+is)|allow_pickle=True|joblib",
+            path.read_text().replace("allow_pickle=False", ""),
+        ), path

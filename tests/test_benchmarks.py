@@ -22,12 +22,15 @@ def bench(monkeypatch):
     for name in ("run", "target", "reference", "report", "scale"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
+
     yield run
     for name in ("run", "target", "reference", "report", "scale"):
         sys.modules.pop(name, None)
 
 
-FEW = dict(training=dict(iterations=3, encoder_iterations=3), searches={"report": {"iterations": 6}}, study={"test_images": 8})
+FEW = dict(
+    training=dict(iterations=3, encoder_iterations=3), searches={"report": {"iterations": 6}}, study={"test_images": 8}
+)
 
 
 @pytest.fixture
@@ -47,43 +50,68 @@ def test_all_keys_and_ratios_without_touching_committed_results(bench, session, 
     before = committed()
     bench.measure(session, steps=1, turns=1, images=4, encodings=6, folder=tmp_path / "out")
     r = json.loads((tmp_path / "out" / "smoke.json").read_text())
-    assert {"search_speedup", "search_warm_speedup", "refine_speedup", "train_step_speedup", "encode_60000_minutes", "machine",
-            "versions", "threads", "precision"} <= set(r)
+    assert {
+        "search_speedup",
+        "search_warm_speedup",
+        "refine_speedup",
+        "train_step_speedup",
+        "encode_60000_minutes",
+        "machine",
+        "versions",
+        "threads",
+        "precision",
+    } <= set(r)
     assert r["extrapolated"] is True and r["encode"]["extrapolated"] is True and r["encode"]["images"] == 6
     for ways in r["steps"].values():
         assert ways["plain"]["speedup"] == 1 and all(w["seconds"] > 0 for w in ways.values())
         assert ways["ours"]["speedup"] == pytest.approx(ways["plain"]["seconds"] / ways["ours"]["seconds"])
         assert 0 < ways["ours"]["flop"] < ways["plain"]["flop"]
     assert r["refine_speedup"] == r["steps"]["refine_step"]["ours"]["speedup"]
-    assert r["encode_60000_minutes"] == pytest.approx(r["encode"]["seconds"] / 6 * 1000 + r["time_to_target"]["whitening_seconds"] / 60)
+    assert r["encode_60000_minutes"] == pytest.approx(
+        r["encode"]["seconds"] / 6 * 1000 + r["time_to_target"]["whitening_seconds"] / 60
+    )
     unclipped = json.loads((tmp_path / "out" / "smoke_reference_unclipped.json").read_text())
     assert unclipped["recipe"]["clip"] is None and unclipped["fingerprint"] != r["reference_run"]["fingerprint"]
     goals = {name: row["goal"] for name, row in r["time_to_target"].items() if isinstance(row, dict)}
     assert set(goals.values()) == {r["time_to_target"]["goal"], unclipped["mean_context"]}
-    assert r["time_to_target"]["encoder"]["psnr_gain_all"] is None  # no stored encodings by the report's recipe to compare with
+    assert (
+        r["time_to_target"]["encoder"]["psnr_gain_all"] is None
+    )  # no stored encodings by the report's recipe to compare with
     for name in ("search", "refine", "train"):
         assert r[f"ablation_{name}"][0][0] == "reference" and len(r[f"ablation_{name}"]) > 2
     table = (tmp_path / "out" / "smoke.md").read_text()
-    assert all(name in table for name in ("refine_speedup", "BatchNorm folded", "fused Adam", "share of its precision's peak"))
+    assert all(
+        name in table for name in ("refine_speedup", "BatchNorm folded", "fused Adam", "share of its precision's peak")
+    )
     assert (tmp_path / "out" / "smoke.png").stat().st_size > 1000 and committed() == before
 
 
 def test_operations_are_counted_from_shapes(bench, session):
     """One search iteration of the reference: forward, input and weight gradients of every convolution, by hand."""
     b = bench.Bench(session, 1, 1, images=2)
-    levels = [(p.shape[0] * p.shape[1] * 16, side) for p, side in
-              [*((block[0].weight, s) for block, s in zip(b.G0.blocks, (4, 8, 16, 32))),
-               *((c.weight, s) for c, s in zip([m for m in b.D0.features if hasattr(m, "stride")], (32, 16, 8, 4)))]]
-    convolutions = sum(2 * 2 * n * side ** 2 for n, side in levels)
+    levels = [
+        (p.shape[0] * p.shape[1] * 16, side)
+        for p, side in [
+            *((block[0].weight, s) for block, s in zip(b.G0.blocks, (4, 8, 16, 32))),
+            *((c.weight, s) for c, s in zip([m for m in b.D0.features if hasattr(m, "stride")], (32, 16, 8, 4))),
+        ]
+    ]
+    convolutions = sum(2 * 2 * n * side**2 for n, side in levels)
     linear = 2 * 2 * (b.G0.project.weight.numel() + b.D0.head.weight.numel())
     assert bench.flops(b, b.plain_search) == pytest.approx(3 * (convolutions + linear), rel=0.01)
 
 
 def test_a_reference_run_is_made_once_and_a_foreign_one_never_used(bench, session, tmp_path, capsys):
     import target
+
     made = target.load(session, tmp_path)
     path = tmp_path / "smoke_reference.json"
-    assert made["images"] == 8 and made["iterations"] == 6 and len(made["context"]) == len(made["psnr"]) == 8 and made["seconds"] > 0
+    assert (
+        made["images"] == 8
+        and made["iterations"] == 6
+        and len(made["context"]) == len(made["psnr"]) == 8
+        and made["seconds"] > 0
+    )
     stamp = path.read_bytes()
     again = target.load(session, tmp_path)
     assert "seconds" not in again and again["context"] == made["context"] and path.read_bytes() == stamp
@@ -98,14 +126,24 @@ def test_a_reference_run_is_made_once_and_a_foreign_one_never_used(bench, sessio
 
 def test_the_committed_reference_run_fits_its_recipe(bench):
     import reference
+
     stored = json.loads((BENCHMARKS / "results" / "laptop_reference.json").read_text())
-    assert stored["recipe"] == reference.RECIPE and stored["iterations"] == 1000 and len(stored["context"]) == stored["images"] == 256
-    assert stored["mean_context"] == pytest.approx(sum(stored["context"]) / 256) == pytest.approx(stored["curve"][-1][1], abs=1e-3)
+    assert (
+        stored["recipe"] == reference.RECIPE
+        and stored["iterations"] == 1000
+        and len(stored["context"]) == stored["images"] == 256
+    )
+    assert (
+        stored["mean_context"]
+        == pytest.approx(sum(stored["context"]) / 256)
+        == pytest.approx(stored["curve"][-1][1], abs=1e-3)
+    )
 
 
 def test_parameter_gradients_change_no_number_of_the_reference(bench, session):
     import reference
     import target
+
     y, z = session.data["test"].batch(slice(0, 3)), target.starts(session, 3)
     ends = []
     for flag in (True, False):
@@ -121,6 +159,7 @@ def test_the_reference_is_the_packages_recipe(bench, session):
 
     import reference
     import target
+
     y, z = session.data["test"].batch(slice(0, 3)).double(), target.starts(session, 3).double()
     G, D = (net.double() for net in target.plain_networks(session))
     mask = session.mask.double()
@@ -131,7 +170,9 @@ def test_the_reference_is_the_packages_recipe(bench, session):
     moved, velocity = h, torch.zeros_like(h)
     for _ in range(3):
         moved, velocity = reference.refine_step(G, D, z, moved, velocity, y, mask, 2)
-    *_, (_, state) = refine(G, D, h, layer=2, steps=3, step_size=0.1, compose=Overlay(y, mask), stop="median", threshold=float("inf"))
+    *_, (_, state) = refine(
+        G, D, h, layer=2, steps=3, step_size=0.1, compose=Overlay(y, mask), stop="median", threshold=float("inf")
+    )
     torch.testing.assert_close(state["features"], moved, rtol=0, atol=1e-9)
     torch.testing.assert_close(state["images"], composite(y, G.to_image(moved, 2), mask), rtol=0, atol=1e-9)
 
@@ -143,8 +184,17 @@ def test_a_missing_network_is_one_sentence(bench, root, capsys):
 
 def test_scale_measures_every_point_in_a_process_of_its_own(bench, tmp_path):
     import scale
+
     before = committed()
     r = scale.measure(counts=(1, 3), sizes=(16, 32), widths=(4, 8), iterations=2, folder=tmp_path)
-    assert [p["images"] for p in r["images"]] == [1, 3] and [p["size"] for p in r["size"]] == [16, 32] and [p["width"] for p in r["width"]] == [4, 8]
+    assert (
+        [p["images"] for p in r["images"]] == [1, 3]
+        and [p["size"] for p in r["size"]] == [16, 32]
+        and [p["width"] for p in r["width"]] == [4, 8]
+    )
     assert all(p["seconds"] > 0 and p["peak_mib"] > 10 for key in ("images", "size", "width") for p in r[key])
-    assert json.loads((tmp_path / "scale.json").read_text()) == r and (tmp_path / "scale.png").stat().st_size > 1000 and committed() == before
+    assert (
+        json.loads((tmp_path / "scale.json").read_text()) == r
+        and (tmp_path / "scale.png").stat().st_size > 1000
+        and committed() == before
+    )

@@ -13,17 +13,23 @@ def gain(mean, p):
 
 def table(psnr, detectability):
     """Two methods compared; each argument (mean gain, adjusted p)."""
-    return {"methods": {"one": {}, "two": {}}, "pairs": {"one - two": {"psnr": gain(*psnr), "detectability": gain(*detectability)}}}
+    return {
+        "methods": {"one": {}, "two": {}},
+        "pairs": {"one - two": {"psnr": gain(*psnr), "detectability": gain(*detectability)}},
+    }
 
 
-@pytest.mark.parametrize("psnr, detectability, verdict, why", [
-    ((0.5, 0.01), (0.2, 0.04), "confirmed", ""),
-    ((-0.5, 0.01), (-0.2, 0.04), "refuted", ""),
-    ((-0.5, 0.01), (0.2, 0.3), "refuted", ""),
-    ((0.5, 0.01), (-0.2, 0.04), "undecided", "the measures disagree"),
-    ((0.5, 0.01), (0.2, 0.06), "undecided", "not in every measure"),
-    ((0.5, 0.2), (0.2, 0.06), "undecided", "within its noise"),
-])
+@pytest.mark.parametrize(
+    "psnr, detectability, verdict, why",
+    [
+        ((0.5, 0.01), (0.2, 0.04), "confirmed", ""),
+        ((-0.5, 0.01), (-0.2, 0.04), "refuted", ""),
+        ((-0.5, 0.01), (0.2, 0.3), "refuted", ""),
+        ((0.5, 0.01), (-0.2, 0.04), "undecided", "the measures disagree"),
+        ((0.5, 0.01), (0.2, 0.06), "undecided", "not in every measure"),
+        ((0.5, 0.2), (0.2, 0.06), "undecided", "within its noise"),
+    ],
+)
 def test_verdicts(psnr, detectability, verdict, why):
     found, words = claims.decide(CLAIM, table(psnr, detectability))
     assert found == verdict and words.startswith(why)
@@ -34,7 +40,10 @@ def test_what_was_not_run_is_undecided():
     t = table((1, 0), (1, 0))
     del t["methods"]["two"]
     assert claims.decide(CLAIM, t) == ("undecided", "two was not run")
-    assert claims.decide(CLAIM, {"methods": {"one": {}, "two": {}}, "pairs": {}}) == ("undecided", "this comparison was not run")
+    assert claims.decide(CLAIM, {"methods": {"one": {}, "two": {}}, "pairs": {}}) == (
+        "undecided",
+        "this comparison was not run",
+    )
 
 
 def test_disagreement_needs_opposite_sides_of_one_pair():
@@ -46,7 +55,10 @@ def test_disagreement_needs_opposite_sides_of_one_pair():
 def leaders(**words):
     """A table in which each method's words say how it stands in PSNR, kernel distance and detectability."""
     metrics = ("psnr", "kernel_distance_2", "detectability")
-    return {"methods": dict.fromkeys(words, {}), "leaders": {m: {k: w[i] for k, w in words.items()} for i, m in enumerate(metrics)}}
+    return {
+        "methods": dict.fromkeys(words, {}),
+        "leaders": {m: {k: w[i] for k, w in words.items()} for i, m in enumerate(metrics)},
+    }
 
 
 def test_the_corner_belongs_to_who_is_never_worse():

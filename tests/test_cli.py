@@ -15,8 +15,14 @@ from cgi_helpers.__main__ import main
 from cgi_helpers.method import train
 from cgi_helpers.pipeline.presets import PRESETS, get_preset
 
-TINY = get_preset("smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=2, d_width=2, encoder_width=2),
-                  training=dict(iterations=5, sample_epochs=(0.1,), encoder_iterations=3), shapings={"report": {"layer": 1}})
+TINY = get_preset(
+    "smoke",
+    name="tiny",
+    size=16,
+    networks=dict(z_dim=4, g_width=2, d_width=2, encoder_width=2),
+    training=dict(iterations=5, sample_epochs=(0.1,), encoder_iterations=3),
+    shapings={"report": {"layer": 1}},
+)
 
 
 @pytest.fixture
@@ -30,7 +36,9 @@ def run(capsys, *arguments):
     """(exit code, what was written to stderr by the program itself)."""
     code = main([*arguments, "--device", "cpu"] if "--device" not in arguments else list(arguments))
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    return code, [line for line in lines if line.strip() and "it/s" not in line and "?it" not in line and "%|" not in line]
+    return code, [
+        line for line in lines if line.strip() and "it/s" not in line and "?it" not in line and "%|" not in line
+    ]
 
 
 def refused(capsys, *arguments):
@@ -51,7 +59,9 @@ def equal(a, b):
 def steps_of(monkeypatch):
     """Which GAN iterations are computed from now on."""
     steps = []
-    monkeypatch.setattr(train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a))
+    monkeypatch.setattr(
+        train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a)
+    )
     return steps
 
 
@@ -60,7 +70,11 @@ def test_a_stage_computes_once_and_again_when_fresh(place, capsys, monkeypatch):
     for arguments, expected in (((), 5), ((), 5), (("--resume",), 5), (("--fresh",), 10)):
         assert run(capsys, "train", "--preset", "tiny", *arguments) == (0, [])
         assert len(steps) == expected
-    assert {p.name for p in place.iterdir()} == {"generator.safetensors", "discriminator.safetensors", "history.safetensors"}
+    assert {p.name for p in place.iterdir()} == {
+        "generator.safetensors",
+        "discriminator.safetensors",
+        "history.safetensors",
+    }
 
 
 def test_a_seed_has_its_own_folder(place, capsys):
@@ -78,22 +92,40 @@ def test_the_preset_may_come_from_the_environment(place, capsys, monkeypatch):
 
 # --- one sentence for every mistake
 
-@pytest.mark.parametrize("arguments, message", [
-    (("paint", "--preset", "tiny"), "Unknown stage 'paint': preset 'tiny' has train, classifier, judge, encoder, encode report"),
-    (("train", "--preset", "huge"), "Unknown preset 'huge': use one of smoke, laptop, paper"),
-    (("train", "--preset", "tiny", "--device", "tpu"), "Unknown device 'tpu': use 'auto', 'cpu', 'cuda' or 'cuda:N'"),
-    (("encoder", "--preset", "tiny"), "Artifact 'generator' of preset 'tiny' does not exist yet: rebuild it with "
-                                      "`python -m cgi_helpers train --preset tiny`"),
-    (("evaluate", "--preset", "tiny", "--seed", "3"), "`python -m cgi_helpers train --preset tiny --seed 3`"),
-])
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ("paint", "--preset", "tiny"),
+            "Unknown stage 'paint': preset 'tiny' has train, classifier, judge, encoder, encode report",
+        ),
+        (("train", "--preset", "huge"), "Unknown preset 'huge': use one of smoke, laptop, paper"),
+        (
+            ("train", "--preset", "tiny", "--device", "tpu"),
+            "Unknown device 'tpu': use 'auto', 'cpu', 'cuda' or 'cuda:N'",
+        ),
+        (
+            ("encoder", "--preset", "tiny"),
+            "Artifact 'generator' of preset 'tiny' does not exist yet: rebuild it with "
+            "`python -m cgi_helpers train --preset tiny`",
+        ),
+        (("evaluate", "--preset", "tiny", "--seed", "3"), "`python -m cgi_helpers train --preset tiny --seed 3`"),
+    ],
+)
 def test_mistakes_in_the_arguments(place, capsys, arguments, message):
     assert message in refused(capsys, *arguments)
 
 
-@pytest.mark.parametrize("arguments, message", [((), "required: STAGE"),
-                                                (("train", "--seed", "x"), "invalid int value: 'x'"),
-                                                (("train", "--resume", "--fresh"), "not allowed with"),
-                                                (("train", "--epochs", "3"), "unrecognized arguments: --epochs 3")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "required: STAGE"),
+        (("train", "--seed", "x"), "invalid int value: 'x'"),
+        (("train", "--resume", "--fresh"), "not allowed with"),
+        (("train", "--epochs", "3"), "unrecognized arguments: --epochs 3"),
+    ],
+)
 def test_mistakes_that_argparse_finds(capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main(list(arguments))
@@ -105,9 +137,12 @@ def test_damaged_and_foreign_weights(place, capsys):
     assert run(capsys, "train", "--preset", "tiny")[0] == 0
     path = place / "generator.safetensors"
     good = path.read_bytes()
-    for content, message in ((good[:-1] + bytes([good[-1] ^ 1]), "is damaged (its content does not match its digest)"),
-                             (good[:-100], "is truncated or not one of our files"), (b"", "is truncated or not one of our files"),
-                             ((place / "discriminator.safetensors").read_bytes(), "(renamed or foreign file)")):
+    for content, message in (
+        (good[:-1] + bytes([good[-1] ^ 1]), "is damaged (its content does not match its digest)"),
+        (good[:-100], "is truncated or not one of our files"),
+        (b"", "is truncated or not one of our files"),
+        ((place / "discriminator.safetensors").read_bytes(), "(renamed or foreign file)"),
+    ):
         path.write_bytes(content)
         sentence = refused(capsys, "encoder", "--preset", "tiny")
         assert message in sentence and "rebuild it with `python -m cgi_helpers train --preset tiny --fresh`" in sentence
@@ -135,7 +170,10 @@ def test_an_unwritable_folder(place, capsys, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
-        assert "(Permission denied): make the folder writable, free disk space, or name another folder by the environment variable CGI_ROOT." in refused(capsys, "train", "--preset", "tiny")
+        assert (
+            "(Permission denied): make the folder writable, free disk space, or name another folder by the environment variable CGI_ROOT."
+            in refused(capsys, "train", "--preset", "tiny")
+        )
     assert not steps and list(place.iterdir()) == []
 
 
@@ -160,13 +198,16 @@ def refused_any(capsys, *arguments):
     return lines[0]
 
 
-@pytest.mark.parametrize("change, stage, message", [
-    (dict(mask="hexagon"), "encode report", "Unknown mask 'hexagon'"),
-    (dict(networks=dict(prior="gauss")), "train", "Unknown latent prior 'gauss'"),
-    (dict(size=28), "train", "Image size must be 8, 16, 32"),
-    (dict(dataset="mnists"), "train", "Unknown data set 'mnists'"),
-    (dict(window=6), "encode report", "window must be an odd number"),
-])
+@pytest.mark.parametrize(
+    "change, stage, message",
+    [
+        (dict(mask="hexagon"), "encode report", "Unknown mask 'hexagon'"),
+        (dict(networks=dict(prior="gauss")), "train", "Unknown latent prior 'gauss'"),
+        (dict(size=28), "train", "Image size must be 8, 16, 32"),
+        (dict(dataset="mnists"), "train", "Unknown data set 'mnists'"),
+        (dict(window=6), "encode report", "window must be an odd number"),
+    ],
+)
 def test_bad_fields_of_a_preset(place, capsys, monkeypatch, change, stage, message):
     if stage != "train":
         assert run(capsys, "train", "--preset", "tiny")[0] == 0
@@ -175,6 +216,7 @@ def test_bad_fields_of_a_preset(place, capsys, monkeypatch, change, stage, messa
 
 
 # --- Ctrl-C
+
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(place, capsys, monkeypatch):
     assert run(capsys, "train", "--preset", "tiny", "--seed", "0")[0] == 0
@@ -202,8 +244,12 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(place, capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as a terminal does")
 def test_ctrl_c_in_a_real_process(tmp_path):
     """Sent twice, as a terminal and a parent process may do; no traceback, a checkpoint, and the right exit code."""
-    child = subprocess.Popen([sys.executable, "-m", "cgi_helpers", "train", "--preset", "smoke", "--device", "cpu"], cwd=data.ROOT,
-                             env={**os.environ, "CGI_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "cgi_helpers", "train", "--preset", "smoke", "--device", "cpu"],
+        cwd=data.ROOT,
+        env={**os.environ, "CGI_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
     heard, deadline = b"", time.time() + 600
     while b"/256 [" not in heard.replace(b" 0/256 [", b"") and time.time() < deadline:
         byte = child.stderr.read(1)
@@ -213,5 +259,7 @@ def test_ctrl_c_in_a_real_process(tmp_path):
     child.send_signal(signal.SIGINT)
     heard += child.communicate(timeout=600)[1]
     assert child.returncode == 130 and b"Traceback" not in heard
-    assert heard.decode().rstrip().endswith("Interrupted: run the same command again to go on from the last checkpoint.")
+    assert (
+        heard.decode().rstrip().endswith("Interrupted: run the same command again to go on from the last checkpoint.")
+    )
     assert [p.name for p in (tmp_path / "artifacts" / "smoke").iterdir()] == ["train.partial.safetensors"]

@@ -49,8 +49,19 @@ def test_no_measured_number_is_typed_by_hand(path):
     assert not typed
 
 
-@pytest.mark.parametrize("text, found", [("gains 0.5 dB", True), ("takes 8 minutes", True), ("37 %", True), ("3.5 times", True),
-                                         ("20 steps of 0.008", False), ("32x32", False), ("Python 3.11", False), ("2 cores", False)])
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("gains 0.5 dB", True),
+        ("takes 8 minutes", True),
+        ("37 %", True),
+        ("3.5 times", True),
+        ("20 steps of 0.008", False),
+        ("32x32", False),
+        ("Python 3.11", False),
+        ("2 cores", False),
+    ],
+)
 def test_the_search_for_typed_numbers_finds_them(text, found):
     assert bool(MEASURED.search(text)) == found
 
@@ -58,17 +69,34 @@ def test_the_search_for_typed_numbers_finds_them(text, found):
 SOURCE = {"a": {"mean": 1.234, "ci95": [1.0, 1.5]}, "list": [3, 4], "two words, 0.1": 0.5}
 
 
-@pytest.mark.parametrize("field, expected", [
-    ("{{measured:a/mean:.1f}}", "1.2"), ("{{measured:a:±.2f}}", "1.23 ± 0.25"), ("{{measured:a:[]+.1f}}", "+1.2 [+1.0, +1.5]"),
-    ("{{measured:list/1}}", "4"), ("{{measured:two words, 0.1:*1000 .0f}}", "500"), ("{{measured:list/0 ÷ list/1:.2f}}", "0.75")])
+@pytest.mark.parametrize(
+    "field, expected",
+    [
+        ("{{measured:a/mean:.1f}}", "1.2"),
+        ("{{measured:a:±.2f}}", "1.23 ± 0.25"),
+        ("{{measured:a:[]+.1f}}", "+1.2 [+1.0, +1.5]"),
+        ("{{measured:list/1}}", "4"),
+        ("{{measured:two words, 0.1:*1000 .0f}}", "500"),
+        ("{{measured:list/0 ÷ list/1:.2f}}", "0.75"),
+    ],
+)
 def test_fields(tmp_path, field, expected):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "measured.json").write_text(json.dumps(SOURCE))
     assert build.fill(f"before {field} after", tmp_path) == f"before {expected} after"
 
 
-@pytest.mark.parametrize("field, sentence", [("{{measured:b/mean:.1f}}", "'b'"), ("{{nowhere:a:.1f}}", "no source 'nowhere'"), ("{{measured:a}}", "not a single value"),
-                                             ("{{measured:list/7}}", "IndexError"), ("{{table:nothing}}", "'nothing'"), ("{{speed:a:.1f}}", "FileNotFoundError")])
+@pytest.mark.parametrize(
+    "field, sentence",
+    [
+        ("{{measured:b/mean:.1f}}", "'b'"),
+        ("{{nowhere:a:.1f}}", "no source 'nowhere'"),
+        ("{{measured:a}}", "not a single value"),
+        ("{{measured:list/7}}", "IndexError"),
+        ("{{table:nothing}}", "'nothing'"),
+        ("{{speed:a:.1f}}", "FileNotFoundError"),
+    ],
+)
 def test_a_field_that_leads_nowhere_is_named(tmp_path, field, sentence):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "measured.json").write_text(json.dumps(SOURCE))
@@ -77,7 +105,9 @@ def test_a_field_that_leads_nowhere_is_named(tmp_path, field, sentence):
     assert field in str(error.value)
 
 
-@pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=lambda p: p.name
+)
 def test_links_lead_to_files(path):
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
     assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]
@@ -92,5 +122,7 @@ def test_readme_is_one_screen_and_names_every_notebook():
 def test_contributing_keeps_every_recipe_short():
     sections = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     titles = {section.splitlines()[0] for section in sections}
-    assert {f"Add a {what}" for what in ("data set", "generator", "shaping", "method", "mask", "preset", "notebook")} <= titles
+    assert {
+        f"Add a {what}" for what in ("data set", "generator", "shaping", "method", "mask", "preset", "notebook")
+    } <= titles
     assert not [section.splitlines()[0] for section in sections if len(section.strip().splitlines()) > 15]

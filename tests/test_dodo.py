@@ -31,9 +31,13 @@ def tiny(folder, name, *code, figures=(), stages=(), parameters=PARAMETERS):
     """Write a notebook of a parameters cell and the given code cells."""
     cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
     cells += [nbformat.v4.new_code_cell(text) for text in code]
-    nb = nbformat.v4.new_notebook(cells=cells, metadata={
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "cgi": {"figures": list(figures), "stages": list(stages)}})
+    nb = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "cgi": {"figures": list(figures), "stages": list(stages)},
+        },
+    )
     path = folder / f"{name}.ipynb"
     nbformat.write(nb, path)
     return path
@@ -46,8 +50,14 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGI_ROOT", str(root))
         session = start("smoke", device="cpu")
-        first = tiny(folder, "01_good", SAVES.format(names=BOTH), "assert preset == 'smoke' and device == 'cpu'",
-                     figures=["fig01_a", "metrics.json"], stages=["train"])
+        first = tiny(
+            folder,
+            "01_good",
+            SAVES.format(names=BOTH),
+            "assert preset == 'smoke' and device == 'cpu'",
+            figures=["fig01_a", "metrics.json"],
+            stages=["train"],
+        )
         tiny(folder, "02_bad", "print('kept')", "x = 1\nraise KeyError('no such mask')", "print('never')")
         tiny(folder, "03_after", SAVES.format(names=BOTH))
         assert not figures.up_to_date(first, session)
@@ -70,7 +80,10 @@ def test_a_finished_run_leaves_notebook_html_figures_and_stamp(place):
     assert figures.up_to_date(folder / "01_good.ipynb", session)
     executed = root / "artifacts" / "smoke" / "executed"
     assert sorted(p.name for p in executed.iterdir() if p.name.startswith(("01", ".01"))) == [
-        "01_good.html", "01_good.ipynb", "01_good.json"]
+        "01_good.html",
+        "01_good.ipynb",
+        "01_good.json",
+    ]
     nb = nbformat.read(executed / "01_good.ipynb", 4)
     assert any("injected-parameters" in c.metadata.get("tags", []) for c in nb.cells)
     assert "<html" in (executed / "01_good.html").read_text()
@@ -82,8 +95,23 @@ def test_a_finished_run_leaves_notebook_html_figures_and_stamp(place):
 def test_doit_stops_at_the_failing_notebook_and_keeps_what_was_made(place):
     folder, root, _ = place
     before = (root / "figures" / "smoke" / "fig01_a.png").stat().st_mtime_ns
-    result = subprocess.run([sys.executable, "-m", "doit", "run", "-f", ROOT / "dodo.py", "preset=smoke", "device=cpu",
-                             f"notebooks={folder}"], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "doit",
+            "run",
+            "-f",
+            ROOT / "dodo.py",
+            "preset=smoke",
+            "device=cpu",
+            f"notebooks={folder}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
     executed = root / "artifacts" / "smoke" / "executed"
     assert result.returncode == 1 and "-- [1/3] 01_good" in result.stdout and "[2/3] 02_bad" in result.stdout
     assert "KeyError: 'no such mask'" in result.stderr and "02_bad.failed.ipynb" in result.stderr
@@ -96,15 +124,25 @@ def test_doit_stops_at_the_failing_notebook_and_keeps_what_was_made(place):
     assert (root / "figures" / "smoke" / "fig01_a.png").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("change", [
-    lambda nb: nb["cells"][1]["source"].append("\nx = 1"), lambda nb: nb["cells"].pop(),
-    lambda nb: nb["metadata"]["cgi"].update(stages=[]),
-    lambda nb: nb["metadata"]["cgi"]["figures"].append("fig02_b")], ids=["cell", "fewer cells", "stages", "figures"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda nb: nb["cells"][1]["source"].append("\nx = 1"),
+        lambda nb: nb["cells"].pop(),
+        lambda nb: nb["metadata"]["cgi"].update(stages=[]),
+        lambda nb: nb["metadata"]["cgi"]["figures"].append("fig02_b"),
+    ],
+    ids=["cell", "fewer cells", "stages", "figures"],
+)
 def test_a_change_of_code_makes_it_out_of_date(place, change):
     folder, _, session = place
     path = folder / "01_good.ipynb"
-    text = edit(path, lambda nb: [c.update(source=c["source"] if isinstance(c["source"], list) else [c["source"]])
-                                  for c in nb["cells"]])
+    text = edit(
+        path,
+        lambda nb: [
+            c.update(source=c["source"] if isinstance(c["source"], list) else [c["source"]]) for c in nb["cells"]
+        ],
+    )
     assert figures.up_to_date(path, session)
     edit(path, change)
     assert not figures.up_to_date(path, session)
@@ -119,14 +157,22 @@ def test_outputs_markdown_and_cell_metadata_do_not(place):
         nb["cells"][1].update(execution_count=7, outputs=[{"output_type": "stream", "name": "stdout", "text": "hello"}])
         nb["cells"][1]["metadata"]["collapsed"] = True
         nb["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "words", "id": "w"})
+
     text = edit(path, harmless)
     assert figures.up_to_date(path, session)
     path.write_text(text)
 
 
-@pytest.mark.parametrize("name", [
-    "figures/smoke/fig01_a.png", "figures/smoke/fig01_a.pdf", "figures/smoke/metrics.json",
-    "artifacts/smoke/executed/01_good.html", "artifacts/smoke/executed/01_good.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "figures/smoke/fig01_a.png",
+        "figures/smoke/fig01_a.pdf",
+        "figures/smoke/metrics.json",
+        "artifacts/smoke/executed/01_good.html",
+        "artifacts/smoke/executed/01_good.json",
+    ],
+)
 def test_a_lost_file_makes_it_out_of_date(place, name):
     folder, root, session = place
     away = (root / name).with_name("away")
@@ -205,12 +251,16 @@ def test_unknown_stage_and_no_notebook_are_one_sentence(tmp_path, root):
         figures.described(tmp_path / "02_b.ipynb")
 
 
-@pytest.mark.parametrize("variables, sentence", [
-    ({"preset": "lptop"}, "Unknown preset 'lptop'"), ({"preset": "smoke", "device": "gpu"}, "device 'gpu'"),
-    ({"preset": "smoke", "notebooks": "/nowhere"}, "no numbered notebook"),
-    ({"preset": "smoke", "seed": "0,one"}, "seed must be a whole number >= 0 but is 'one'"),
-    ({"preset": "smoke", "seed": "1,0,1"}, "once, not smoke-seed1, smoke, smoke-seed1"),
-])
+@pytest.mark.parametrize(
+    "variables, sentence",
+    [
+        ({"preset": "lptop"}, "Unknown preset 'lptop'"),
+        ({"preset": "smoke", "device": "gpu"}, "device 'gpu'"),
+        ({"preset": "smoke", "notebooks": "/nowhere"}, "no numbered notebook"),
+        ({"preset": "smoke", "seed": "0,one"}, "seed must be a whole number >= 0 but is 'one'"),
+        ({"preset": "smoke", "seed": "1,0,1"}, "once, not smoke-seed1, smoke, smoke-seed1"),
+    ],
+)
 def test_dodo_refuses_bad_variables_in_one_sentence(root, monkeypatch, variables, sentence):
     monkeypatch.setattr(doit_cmd, "_CMDLINE_VARS", variables)
     with pytest.raises(SystemExit, match=f"^Error: .*{sentence}"):
@@ -236,10 +286,32 @@ def test_two_seeds_run_side_by_side_and_a_failure_stops_its_own_seed_only(tmp_pa
     tiny(folder, "01_meet", MEETING.format(folder=str(tmp_path)))
     tiny(folder, "02_odd", "assert seed == 0, 'only seed 0 gets on'")
     tiny(folder, "03_last", "print(preset, seed)")
-    result = subprocess.run([sys.executable, "-m", "doit", "run", "-f", ROOT / "dodo.py", "-n", "2", "--continue", "preset=smoke",
-                             "seed=0,1", "device=cpu", f"notebooks={folder}"], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "doit",
+            "run",
+            "-f",
+            ROOT / "dodo.py",
+            "-n",
+            "2",
+            "--continue",
+            "preset=smoke",
+            "seed=0,1",
+            "device=cpu",
+            f"notebooks={folder}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
     assert "Error: smoke-seed1 02_odd.ipynb stopped in cell [3]: AssertionError: only seed 0 gets on" in result.stderr
-    ran = {name: sorted(p.stem for p in (root / "artifacts" / name / "executed").glob("*.html")) for name in ("smoke", "smoke-seed1")}
+    ran = {
+        name: sorted(p.stem for p in (root / "artifacts" / name / "executed").glob("*.html"))
+        for name in ("smoke", "smoke-seed1")
+    }
     assert result.returncode != 0 and ran == {"smoke": ["01_meet", "02_odd", "03_last"], "smoke-seed1": ["01_meet"]}
 
 

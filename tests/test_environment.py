@@ -16,13 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(TEXT)["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED = ("lab", "app", "unit", "test")   # the extra `data` is asked for by name, its version must fit torch's
-WANTED = {r.name: r for r in map(Requirement, PROJECT["dependencies"] + [line for extra in LOCKED for line in EXTRAS[extra]])
-          if r.name != PROJECT["name"]}.values()
+LOCKED = ("lab", "app", "unit", "test")  # the extra `data` is asked for by name, its version must fit torch's
+WANTED = {
+    r.name: r
+    for r in map(Requirement, PROJECT["dependencies"] + [line for extra in LOCKED for line in EXTRAS[extra]])
+    if r.name != PROJECT["name"]
+}.values()
 LOCK = (ROOT / "requirements.lock").read_text()
 # written so that this file does not match itself
-FOREIGN = re.compile(r"https?://[^\s\"'<>)]*(pypi|pythonhosted|/simple\b|/whl\b|conda\.anaconda)"
-                     r"|index[-_]url\s*[=:]|/wor[k]/")
+FOREIGN = re.compile(
+    r"https?://[^\s\"'<>)]*(pypi|pythonhosted|/simple\b|/whl\b|conda\.anaconda)"
+    r"|index[-_]url\s*[=:]|/wor[k]/"
+)
 
 
 def pins():
@@ -58,8 +63,8 @@ def test_seaborn_and_matplotlib_fit():
 def test_conda_environment_follows_pyproject():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = {r.name: r.specifier for r in (Requirement(e) for e in entries if isinstance(e, str))}
-    pip, = [e["pip"] for e in entries if isinstance(e, dict)]
-    match, = [re.fullmatch(r"-e \.\[([\w,]+)\]", line) for line in pip]
+    (pip,) = [e["pip"] for e in entries if isinstance(e, dict)]
+    (match,) = [re.fullmatch(r"-e \.\[([\w,]+)\]", line) for line in pip]
     assert match[1] == "lab,test"  # as run.py installs; the others are for those who ask for them
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     assert conda.pop("pip") == SpecifierSet()
@@ -69,8 +74,12 @@ def test_conda_environment_follows_pyproject():
 def files():
     """What git tracks or would track; none outside a checkout."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                                cwd=ROOT, capture_output=True, check=True).stdout
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
     return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
@@ -84,7 +93,14 @@ def test_no_file_names_a_registry_or_a_place_of_this_machine():
     assert not {name: match[0] for name, match in found.items() if match}
 
 
-@pytest.mark.parametrize("text", ["https://py" + "pi.org/sim" + "ple/torch", "--index" + "-url = x", "/wor" + "k/x",
-                                  "https://download.example/wh" + "l/cpu"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://py" + "pi.org/sim" + "ple/torch",
+        "--index" + "-url = x",
+        "/wor" + "k/x",
+        "https://download.example/wh" + "l/cpu",
+    ],
+)
 def test_the_search_finds_what_it_looks_for(text):
     assert FOREIGN.search(text)

@@ -23,23 +23,43 @@ SIZE = 16
 
 def opened(**fields):
     """What the functions under test use of a session."""
-    rows = {row: dict(layer=1, steps=3, step_size=0.1 if row == "per_image" else 0.3) for row in ("report", "best", "per_image")}
-    preset = get_preset("smoke", size=SIZE, networks={"z_dim": 5}, shapings=rows, study={"micro_batch": 4},
-                        searches={"report": {"iterations": 6}, "best": {"iterations": 4}})
+    rows = {
+        row: dict(layer=1, steps=3, step_size=0.1 if row == "per_image" else 0.3)
+        for row in ("report", "best", "per_image")
+    }
+    preset = get_preset(
+        "smoke",
+        size=SIZE,
+        networks={"z_dim": 5},
+        shapings=rows,
+        study={"micro_batch": 4},
+        searches={"report": {"iterations": 6}, "best": {"iterations": 4}},
+    )
     preset = get_preset(preset, **fields)
-    return SimpleNamespace(preset=preset, mask=center_mask(SIZE), seed=0, device=torch.device("cpu"), progress=False,
-                           whitening=torch.diag(torch.linspace(0.5, 2, 5, dtype=torch.float64)))
+    return SimpleNamespace(
+        preset=preset,
+        mask=center_mask(SIZE),
+        seed=0,
+        device=torch.device("cpu"),
+        progress=False,
+        whitening=torch.diag(torch.linspace(0.5, 2, 5, dtype=torch.float64)),
+    )
 
 
 def images(n=10):
     return torch.rand(n, 1, SIZE, SIZE, generator=generator("evaluation"), dtype=torch.float64) * 2 - 1
 
 
-G, D, E, C = (lively(net, i) for i, net in enumerate((Generator(5, 4, size=SIZE), Discriminator(4, size=SIZE), Encoder(5, 4, size=SIZE),
-                                                      Classifier(4, size=SIZE))))
+G, D, E, C = (
+    lively(net, i)
+    for i, net in enumerate(
+        (Generator(5, 4, size=SIZE), Discriminator(4, size=SIZE), Encoder(5, 4, size=SIZE), Classifier(4, size=SIZE))
+    )
+)
 
 
 # --- completions
+
 
 def test_the_reports_search_starts_each_image_from_its_own_stream():
     y = images()
@@ -71,13 +91,28 @@ def test_collaborate_refines_in_micro_batches_with_the_knobs_of_its_shaping(row,
     found = rows.collaborate(session, G, Family("best", row), 0.5, z, y)
     assert asked == [(row, 0.5)]
     for part in (slice(0, 4), slice(4, 8), slice(8, 10)):
-        state = last(refine(G, D, G.to_features(z[part], 1).detach(), layer=1, steps=3, step_size=step_size, mode=mode,
-                            compose=lambda x, part=part: composite(y[part], x, session.mask)))
+        state = last(
+            refine(
+                G,
+                D,
+                G.to_features(z[part], 1).detach(),
+                layer=1,
+                steps=3,
+                step_size=step_size,
+                mode=mode,
+                compose=lambda x, part=part: composite(y[part], x, session.mask),
+            )
+        )
         assert torch.equal(found[part], state["images"])
     known = session.mask.bool().expand_as(y)
     assert torch.equal(found[known], y[known])
     session.preset = get_preset(session.preset, shapings={row: {"steps": 0}})
-    torch.testing.assert_close(rows.collaborate(session, G, Family("best", row), 0.5, z, y), evaluation.semantic(G, z, y, session.mask), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        rows.collaborate(session, G, Family("best", row), 0.5, z, y),
+        evaluation.semantic(G, z, y, session.mask),
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 def test_semantic_is_the_overlay_in_any_batches():
@@ -89,15 +124,26 @@ def test_semantic_is_the_overlay_in_any_batches():
 
 # --- scores
 
+
 def test_score_measures_each_image_by_itself():
     y, session = images(), opened()
     x, labels = composite(y, images().flip(0), session.mask), torch.arange(10)
     s = evaluation.score(x, y, session.mask, C, labels, batch=4)
-    assert {k: tuple(v.shape) for k, v in s.items()} == {**dict.fromkeys(evaluation.PER_IMAGE, (10,)), "features": (10, C.head.in_features), "probabilities": (10, 10)}
+    assert {k: tuple(v.shape) for k, v in s.items()} == {
+        **dict.fromkeys(evaluation.PER_IMAGE, (10,)),
+        "features": (10, C.head.in_features),
+        "probabilities": (10, 10),
+    }
     hole = 1 - session.mask
-    for key, expected in (("psnr", metrics.psnr(x, y)), ("ssim", metrics.ssim(x, y)), ("psnr_hole", metrics.psnr(x, y, hole)),
-                          ("ssim_hole", metrics.ssim(x, y, hole)), ("features", C.features(x)), ("probabilities", C(x).softmax(1)),
-                          ("label_agreement", (C(x).argmax(1) == labels).double())):
+    for key, expected in (
+        ("psnr", metrics.psnr(x, y)),
+        ("ssim", metrics.ssim(x, y)),
+        ("psnr_hole", metrics.psnr(x, y, hole)),
+        ("ssim_hole", metrics.ssim(x, y, hole)),
+        ("features", C.features(x)),
+        ("probabilities", C(x).softmax(1)),
+        ("label_agreement", (C(x).argmax(1) == labels).double()),
+    ):
         torch.testing.assert_close(s[key], expected.detach(), rtol=1e-9, atol=1e-12)
     assert (s["psnr_hole"] < s["psnr"]).all() and (s["ssim_hole"] < s["ssim"]).all()
     perfect = evaluation.score(y, y, session.mask, C, C(y).argmax(1))
@@ -105,7 +151,11 @@ def test_score_measures_each_image_by_itself():
 
 
 def test_classify_gives_features_in_order_and_the_share_of_right_labels():
-    split = Split(torch.randint(0, 256, (11, 28, 28), generator=generator("split"), dtype=torch.uint8), torch.zeros(11).long(), SIZE)
+    split = Split(
+        torch.randint(0, 256, (11, 28, 28), generator=generator("split"), dtype=torch.uint8),
+        torch.zeros(11).long(),
+        SIZE,
+    )
     net = lively(Classifier(4, size=SIZE)).float().train()
     features, _ = evaluation.classify(net, split, batch=4)
     predicted = net(split.batch(slice(None))).argmax(1)
@@ -128,8 +178,14 @@ TABLES = {
 @pytest.mark.parametrize("case", list(TABLES))
 def test_the_rule_of_tune(monkeypatch, case):
     table, expected = TABLES[case]
-    session, saved, base = opened(shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image")},
-                                    study={"validation_images": 4, "families": {"collaborative_field": {"epochs": tuple(table)}}}), {}, {"report": 20.0, "best": 25.0}
+    session, saved, base = (
+        opened(
+            shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image")},
+            study={"validation_images": 4, "families": {"collaborative_field": {"epochs": tuple(table)}}},
+        ),
+        {},
+        {"report": 20.0, "best": 25.0},
+    )
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net, session.encodings = (lambda kind: kind), (lambda split, how: how)
     asked = []
@@ -142,11 +198,21 @@ def test_the_rule_of_tune(monkeypatch, case):
     def score(x, y, mask, C, labels):
         how, stage = x
         gain, distance = (0, 0) if stage is None else table[stage]
-        return {"psnr": torch.tensor([base[how] + gain - 1, base[how] + gain + 1]), "ssim": torch.zeros(2), "features": distance}
+        return {
+            "psnr": torch.tensor([base[how] + gain - 1, base[how] + gain + 1]),
+            "ssim": torch.zeros(2),
+            "features": distance,
+        }
 
-    for name, value in dict(done=lambda *a: False, classify=lambda *a: (torch.zeros(9, 3), 1.0), collaborate=collaborate, score=score,
-                            semantic=lambda G, z, y, mask: (z, None), equal_time_iterations=lambda *a: 7,
-                            save=lambda session, stage, trees, seconds: saved.update(trees)).items():
+    for name, value in dict(
+        done=lambda *a: False,
+        classify=lambda *a: (torch.zeros(9, 3), 1.0),
+        collaborate=collaborate,
+        score=score,
+        semantic=lambda G, z, y, mask: (z, None),
+        equal_time_iterations=lambda *a: 7,
+        save=lambda session, stage, trees, seconds: saved.update(trees),
+    ).items():
         monkeypatch.setattr(rows, name, value)
     monkeypatch.setattr(metrics, "moments", lambda features, counts=None: features)
     monkeypatch.setattr(metrics, "frechet_distance", lambda a, b: float(a))
@@ -154,10 +220,13 @@ def test_the_rule_of_tune(monkeypatch, case):
     selection = saved["selection"]
     families = session.preset.study.families
     assert selection["stages"] == dict.fromkeys(families, expected) and selection["equal_time_iterations"] == 7
-    assert set(asked) == {(f.search, f.shaping, f.mode) for f in families.values()} and len(asked) == len(table) * len(families)
+    assert set(asked) == {(f.search, f.shaping, f.mode) for f in families.values()} and len(asked) == len(table) * len(
+        families
+    )
     for measured in selection["validation"].values():
         assert {k: (pytest.approx(v["psnr_gain"], abs=1e-5), v["frechet_distance"]) for k, v in measured.items()} == {
-            str(k): v for k, v in table.items()}
+            str(k): v for k, v in table.items()
+        }
 
 
 def test_equal_time_is_the_median_ratio_of_measured_times(monkeypatch):
@@ -185,8 +254,10 @@ def made_up(shift, psnr, agreement, spread, seed):
     """Scores of one row: its PSNR follows the common difficulty of each image."""
     rng, common = np.random.default_rng(seed), np.random.default_rng(0)
     difficulty = common.normal(0, 3, N)
-    s = {k: torch.from_numpy(scale * (psnr + difficulty + rng.normal(0, 0.3, N))) for k, scale in
-         (("psnr", 1), ("ssim", 0.03), ("psnr_hole", 0.8), ("ssim_hole", 0.02))}
+    s = {
+        k: torch.from_numpy(scale * (psnr + difficulty + rng.normal(0, 0.3, N)))
+        for k, scale in (("psnr", 1), ("ssim", 0.03), ("psnr_hole", 0.8), ("ssim_hole", 0.02))
+    }
     s["label_agreement"] = torch.from_numpy((common.random(N) < agreement).astype(float))
     s["features"] = torch.from_numpy(common.normal(0, 1, (N, WIDTH)) + shift)
     s["probabilities"] = torch.softmax(spread * torch.from_numpy(common.normal(0, 1, (N, 10))), 1)
@@ -196,7 +267,9 @@ def made_up(shift, psnr, agreement, spread, seed):
 @pytest.fixture(scope="module")
 def summary():
     good, bad = dict(shift=0.2, psnr=24.5, agreement=0.9, spread=3), dict(shift=0.8, psnr=24.0, agreement=0.7, spread=1)
-    rows = {name: good if name.startswith("collaborative") else bad for pair in evaluation.PAIRS.values() for name in pair}
+    rows = {
+        name: good if name.startswith("collaborative") else bad for pair in evaluation.PAIRS.values() for name in pair
+    }
     rows["collaborative_best"] = {**bad, "psnr": 23.0}  # worse than semantic_best in one number, equal in the others
     scores = {name: made_up(**r, seed=i + 1) for i, (name, r) in enumerate(rows.items())}
     reference = metrics.moments(torch.from_numpy(np.random.default_rng(9).normal(0, 1, (3000, WIDTH))))
@@ -211,7 +284,9 @@ def test_means_are_those_of_the_scores(summary):
         assert set(means) == set(evaluation.METRICS)
         for m in evaluation.PER_IMAGE:
             assert means[m] == pytest.approx(s[m].mean().item())
-        assert means["frechet_distance"] == pytest.approx(metrics.frechet_distance(metrics.moments(s["features"]), reference))
+        assert means["frechet_distance"] == pytest.approx(
+            metrics.frechet_distance(metrics.moments(s["features"]), reference)
+        )
         assert means["inception_score"] == pytest.approx(metrics.inception_score(s["probabilities"]))
 
 
@@ -236,11 +311,13 @@ def test_paired_intervals_are_narrower(summary):
         return v["ci95"][1] - v["ci95"][0]
 
     for m in ("psnr", "ssim", "label_agreement", "frechet_distance"):
-        unpaired = (width(table["methods"]["collaborative"][m]) ** 2 + width(table["methods"]["semantic"][m]) ** 2) ** 0.5
+        unpaired = (
+            width(table["methods"]["collaborative"][m]) ** 2 + width(table["methods"]["semantic"][m]) ** 2
+        ) ** 0.5
         assert width(table["paired_gain"][m]) < 0.8 * unpaired, m
-    noise = 2 * 1.96 * (2 * 0.3 ** 2 / N) ** 0.5  # difficulty cancels: only the rows' own noise is left
+    noise = 2 * 1.96 * (2 * 0.3**2 / N) ** 0.5  # difficulty cancels: only the rows' own noise is left
     assert width(table["paired_gain"]["psnr"]) == pytest.approx(noise, rel=0.15)
-    assert width(table["methods"]["semantic"]["psnr"]) == pytest.approx(2 * 1.96 * 3 / N ** 0.5, rel=0.15)
+    assert width(table["methods"]["semantic"]["psnr"]) == pytest.approx(2 * 1.96 * 3 / N**0.5, rel=0.15)
 
 
 def test_the_table_depends_on_the_seed_in_its_intervals_only(summary):

@@ -18,8 +18,11 @@ MASK = center_mask(SIZE)
 
 
 def nets(channels=1):
-    return {"unet": UNet(4, channels, SIZE), "fourier": UNet(4, channels, SIZE, fourier=True),
-            "context_encoder": ContextEncoder(4, 12, channels, SIZE)}
+    return {
+        "unet": UNet(4, channels, SIZE),
+        "fourier": UNet(4, channels, SIZE, fourier=True),
+        "context_encoder": ContextEncoder(4, 12, channels, SIZE),
+    }
 
 
 def faces(n, channels=1, dtype=torch.float64):
@@ -32,7 +35,7 @@ def faces(n, channels=1, dtype=torch.float64):
 def test_an_opened_network_is_the_network(kind, channels, layer):
     net, y = lively(nets(channels)[kind]), faces(3, channels)
     features, to_image = opened(net, y, MASK, layer)
-    assert features.shape[2:] == (4 * 2 ** layer, 4 * 2 ** layer)
+    assert features.shape[2:] == (4 * 2**layer, 4 * 2**layer)
     torch.testing.assert_close(to_image(features), net(y, MASK))
 
 
@@ -41,7 +44,7 @@ def test_moved_activations_move_the_image(kind):
     net, y = lively(nets()[kind]), faces(2)
     features, to_image = opened(net, y, MASK, 1)
     features.requires_grad_()
-    gradient, = torch.autograd.grad(to_image(features).square().sum(), features)
+    (gradient,) = torch.autograd.grad(to_image(features).square().sum(), features)
     assert (gradient.flatten(1).norm(dim=1) > 0).all()
     assert all(p.grad is None for p in net.parameters())
 
@@ -56,7 +59,7 @@ def test_networks_never_see_the_hole(kind):
 def test_painting_is_per_image_and_takes_a_mask_per_image(kind):
     net, y = lively(nets()[kind]), faces(5)
     masks = torch.cat([MASK, center_mask(SIZE, 0.5), MASK, MASK, center_mask(SIZE, 0.1)]).double()
-    alone = torch.cat([net(y[i:i + 1], masks[i:i + 1]) for i in range(5)])
+    alone = torch.cat([net(y[i : i + 1], masks[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(paint(net, y, masks, batch=2), alone)
     assert not net.training
 
@@ -120,8 +123,19 @@ def test_an_opened_network_refines_and_shapes_like_a_generator(kind):
     moved, after = refine_all(G, D, y, layer=1, steps=5, step_size=0.05, batch_size=2, compose=Overlay(y, mask))
     assert (after > before).all() and torch.equal(composite(y, moved, mask), moved)
     weights = [p.clone() for p in D.parameters()]
-    last(shape_discriminator(G, D, images, Pool(images), iterations=2, layer=1, refine_steps=2, batch_size=8,
-                             compose=lambda real: Overlay(real, mask)))
+    last(
+        shape_discriminator(
+            G,
+            D,
+            images,
+            Pool(images),
+            iterations=2,
+            layer=1,
+            refine_steps=2,
+            batch_size=8,
+            compose=lambda real: Overlay(real, mask),
+        )
+    )
     assert any(not torch.equal(a, b) for a, b in zip(weights, D.parameters()))
 
 

@@ -33,19 +33,22 @@ def images(n, size=SIZE, seed=0):
 
 def statistics(shape, channels=3):
     rng = generator("statistics")
-    x, *vectors = (torch.randn(s, generator=rng, dtype=torch.float64, requires_grad=True) for s in (shape, *[(channels,)] * 6))
+    x, *vectors = (
+        torch.randn(s, generator=rng, dtype=torch.float64, requires_grad=True) for s in (shape, *[(channels,)] * 6)
+    )
     mean, var, push, pull, weight, bias = (v.detach() for v in vectors)
     return x, mean, var.exp(), push, pull, weight, bias
 
 
 # --- BatchNorm with given statistics
 
+
 @pytest.mark.parametrize("shape", [(5, 3), (4, 3, 2, 5)])
 def test_it_is_batchnorm_where_the_statistics_are_those_of_the_batch(shape):
     x, *_, weight, bias = statistics(shape)
     y = F.batch_norm(x, None, None, weight, bias, True, 0.0, 1e-5)
     g = torch.randn(y.shape, generator=generator("g"), dtype=torch.float64)
-    expected, = torch.autograd.grad(y, x, g)
+    (expected,) = torch.autograd.grad(y, x, g)
     dims = [d for d in range(x.ndim) if d != 1]
     var, mean = torch.var_mean(x.detach(), dims, correction=0)
     x_hat = (y.detach() - bias.view(1, 3, *[1] * (x.ndim - 2))) / weight.view(1, 3, *[1] * (x.ndim - 2))
@@ -57,25 +60,33 @@ def test_it_is_batchnorm_where_the_statistics_are_those_of_the_batch(shape):
 def test_the_gradient_is_that_of_finite_differences():
     """Without the backward statistics it is the derivative itself; with them, that of the output beside a potential of x."""
     x, mean, var, push, pull, weight, bias = statistics((2, 3, 2, 2))
-    assert torch.autograd.gradcheck(lambda x: GivenBatchNorm.apply(x, mean, var, 0 * push, 0 * pull, weight, bias, 1e-5), x)
+    assert torch.autograd.gradcheck(
+        lambda x: GivenBatchNorm.apply(x, mean, var, 0 * push, 0 * pull, weight, bias, 1e-5), x
+    )
     slope = weight / torch.sqrt(var + 1e-5)
     wide = (1, 3, 1, 1)
 
     def potential(x):
         x_hat = (x - mean.view(wide)) / torch.sqrt(var + 1e-5).view(wide)
-        return (slope.view(wide) * (push.view(wide) * x + pull.view(wide) * torch.sqrt(var + 1e-5).view(wide) * x_hat ** 2 / 2)).sum()
+        return (
+            slope.view(wide)
+            * (push.view(wide) * x + pull.view(wide) * torch.sqrt(var + 1e-5).view(wide) * x_hat**2 / 2)
+        ).sum()
 
-    gradient, = torch.autograd.grad(GivenBatchNorm.apply(x, mean, var, push, pull, weight, bias, 1e-5).sum(), x)
+    (gradient,) = torch.autograd.grad(GivenBatchNorm.apply(x, mean, var, push, pull, weight, bias, 1e-5).sum(), x)
     for i in range(0, x.numel(), 5):
         e = torch.zeros(x.numel(), dtype=torch.float64)
         e[i] = 1e-5
+
         def value(v):
             return GivenBatchNorm.apply(v, mean, var, push, pull, weight, bias, 1e-5).sum() - potential(v)
+
         difference = (value(x.detach() + e.view_as(x)) - value(x.detach() - e.view_as(x))) / 2e-5
         assert gradient.flatten()[i].item() == pytest.approx(difference.item(), rel=1e-6)
 
 
 # --- against batch mode, alone and in company
+
 
 def compositions(y, mask):
     return {"sampling": identity, "function": lambda x: composite(y, x, mask), "overlay": Overlay(y, mask)}
@@ -88,8 +99,11 @@ def test_on_the_companions_themselves_it_is_batch_mode_at_every_step(kind, layer
     h, path = features(G, 5, layer=layer), {**PATH, "layer": layer}
     compose = compositions(images(5), block_mask(SIZE, generator(5)).double())[kind]
     field = record_field(G, D, h, compose=compose, **path)
-    steps = zip(refine(G, D, h, compose=compose, mode="batch", **path), refine(G, D, h, compose=compose, mode="field", field=field, **path),
-                strict=True)
+    steps = zip(
+        refine(G, D, h, compose=compose, mode="batch", **path),
+        refine(G, D, h, compose=compose, mode="field", field=field, **path),
+        strict=True,
+    )
     for (_, batch), (_, ours) in steps:
         for key in ("images", "features", "logits", "path"):
             torch.testing.assert_close(ours[key], batch[key], rtol=0, atol=1e-9)
@@ -99,12 +113,14 @@ def test_on_the_companions_themselves_it_is_batch_mode_at_every_step(kind, layer
 @pytest.mark.parametrize("kind", ["function", "overlay"])
 def test_an_image_alone_or_among_16(kind):
     G, D = nets()
-    field = record_field(G, D, features(G, 8, seed=1), compose=compositions(images(8, seed=1), center_mask(SIZE).double())[kind], **PATH)
+    field = record_field(
+        G, D, features(G, 8, seed=1), compose=compositions(images(8, seed=1), center_mask(SIZE).double())[kind], **PATH
+    )
     h, y, mask = features(G, 16), images(16), center_mask(SIZE).double()
     options = dict(mode="field", field=field, **PATH)
     together = last(refine(G, D, h, compose=compositions(y, mask)[kind], **options))
     for i in (0, 7, 15):
-        alone = last(refine(G, D, h[i:i + 1], compose=compositions(y[i:i + 1], mask)[kind], **options))
+        alone = last(refine(G, D, h[i : i + 1], compose=compositions(y[i : i + 1], mask)[kind], **options))
         torch.testing.assert_close(alone["images"][0], together["images"][i], rtol=0, atol=1e-10)
     for mode in ("independent", "batch"):
         other = last(refine(G, D, h, compose=compositions(y, mask)[kind], mode=mode, **PATH))
@@ -128,7 +144,9 @@ def test_each_step_has_its_own_statistics_and_all_four_matter():
     field = record_field(G, D, companions, **PATH)
     assert set(STATISTICS) < set(field) and all(torch.is_tensor(v) for v in field.values())
     assert field["mean"].shape == (STEPS + 1, 8) and field["mean"].diff(dim=0).abs().max() > 1e-3
-    assert field["push"][:-1].abs().max() > 0 and field["push"][-1].abs().max() == 0  # nothing moves after the last step
+    assert (
+        field["push"][:-1].abs().max() > 0 and field["push"][-1].abs().max() == 0
+    )  # nothing moves after the last step
     right = last(refine(G, D, h, mode="field", field=field, **PATH))["features"]
     for name in STATISTICS:
         spoilt = {**field, name: field[name] * 1.5 + 0.01}
@@ -144,6 +162,7 @@ def test_fewer_steps_are_the_beginning_of_the_path():
 
 
 # --- several discriminators
+
 
 def test_a_judge_is_the_weighted_sum_of_its_discriminators():
     G, D = nets()
@@ -174,8 +193,16 @@ class Foreign(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(256, 8),
-                                 nn.BatchNorm1d(8, affine=False), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 4, 2, 1),
+            nn.BatchNorm2d(4),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(256, 8),
+            nn.BatchNorm1d(8, affine=False),
+            nn.LeakyReLU(0.2),
+            nn.Linear(8, 1),
+        )
 
     def forward(self, x):
         return self.net(x)
@@ -193,15 +220,19 @@ def test_any_discriminator_with_batchnorm_has_a_field_and_is_left_alone():
 
 # --- bad input
 
-@pytest.mark.parametrize("change, message", [
-    (dict(field=None), "pass field=record_field"),
-    (dict(step_size=0.2), "recorded with step_size = 0.15 but step_size is 0.2"),
-    (dict(layer=0), "recorded with layer = 1 but layer is 0"),
-    (dict(momentum=0.5), "recorded with momentum = 0.9"),
-    (dict(steps=STEPS + 1), "recorded for 6 steps"),
-    (dict(D=lively(Discriminator(8, size=SIZE))), "it has 8 channels where this one normalises 16"),
-    (dict(mode="company"), "Unknown discriminator mode 'company': use one of auto, batch, independent, field"),
-])
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(field=None), "pass field=record_field"),
+        (dict(step_size=0.2), "recorded with step_size = 0.15 but step_size is 0.2"),
+        (dict(layer=0), "recorded with layer = 1 but layer is 0"),
+        (dict(momentum=0.5), "recorded with momentum = 0.9"),
+        (dict(steps=STEPS + 1), "recorded for 6 steps"),
+        (dict(D=lively(Discriminator(8, size=SIZE))), "it has 8 channels where this one normalises 16"),
+        (dict(mode="company"), "Unknown discriminator mode 'company': use one of auto, batch, independent, field"),
+    ],
+)
 def test_a_field_that_does_not_fit_is_one_sentence(change, message):
     G, D = nets()
     field = record_field(G, D, features(G, 4), **PATH)

@@ -40,6 +40,7 @@ def cards(pair):
 
 # --- the second classifier
 
+
 @pytest.mark.parametrize("channels, size", [(1, 16), (3, 32), (1, 64)])
 def test_mixer_gives_logits_from_features_of_each_image_alone(channels, size):
     net = lively(judges.Mixer(4, channels, size, classes=7))
@@ -51,6 +52,7 @@ def test_mixer_gives_logits_from_features_of_each_image_alone(channels, size):
 
 
 # --- detectors
+
 
 def test_a_detector_finds_seams_and_cannot_find_nothing():
     real, others = originals(200), originals(200, seed=5)
@@ -66,7 +68,9 @@ def test_training_a_detector_twice_gives_one_detector_and_leaves_the_global_stre
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first, second, other = (judges.train_detector(real, fake, iterations=3, batch_size=8, width=4, seed=s) for s in (0, 0, 1))
+    first, second, other = (
+        judges.train_detector(real, fake, iterations=3, batch_size=8, width=4, seed=s) for s in (0, 0, 1)
+    )
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(first(real), second(real)) and not torch.equal(first(real), other(real))
 
@@ -104,13 +108,19 @@ def test_interval_of_detectability_covers_the_true_area():
 
 # --- the card
 
+
 def test_card_of_perfect_completions(pair):
     y = originals(20)
     card = judges.score_card(y, y, MASK, pair, torch.arange(20) % 10)
     assert all((card[m] == judges.EIGHT_BITS).all() for m in ("psnr", "psnr_hole"))
     assert all((card[m] == 0).all() for m in ("l1", "l1_hole", "seam"))
-    assert torch.allclose(card["ssim"], torch.ones(20).double()) and card["features"].shape == card["features_2"].shape == (20, 8)
-    assert card["images"].dtype == torch.uint8 and (card["images"].float() / 127.5 - 1 - y).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert torch.allclose(card["ssim"], torch.ones(20).double()) and card["features"].shape == card[
+        "features_2"
+    ].shape == (20, 8)
+    assert (
+        card["images"].dtype == torch.uint8
+        and (card["images"].float() / 127.5 - 1 - y).abs().max() <= 0.5 / 127.5 + 1e-6
+    )
 
 
 def test_card_does_not_depend_on_batch_or_order_and_goes_without_labels(pair):
@@ -147,10 +157,13 @@ def test_shipped_cards_keep_scores_and_the_first_images(cards):
 
 # --- the table
 
+
 @pytest.fixture(scope="module")
 def table(cards, pair):
     reference, floor = (judges.recognise(originals(80, seed=s), pair, torch.zeros(80)) for s in (2, 3))
-    return judges.card_table(cards, reference, [("noise 0.1", "noise 0.4"), ("noise 0.1", "absent")], floor, resamples=60)
+    return judges.card_table(
+        cards, reference, [("noise 0.1", "noise 0.4"), ("noise 0.1", "absent")], floor, resamples=60
+    )
 
 
 def test_every_number_of_the_table_has_its_interval_and_the_order_of_corruption(table):

@@ -15,10 +15,13 @@ def random_mask(n=1, size=12, seed=0, known=0.6):
 
 def images(n=2, channels=1, size=12, seed=0, scale=1.0):
     """(n, channels, size, size) uniform in [-scale, scale], float64."""
-    return scale * (torch.rand(n, channels, size, size, generator=generator("image", seed), dtype=torch.float64) * 2 - 1)
+    return scale * (
+        torch.rand(n, channels, size, size, generator=generator("image", seed), dtype=torch.float64) * 2 - 1
+    )
 
 
 # --- the masks
+
 
 @pytest.mark.parametrize("size", [28, 64])
 @pytest.mark.parametrize("name", list(masks.MASKS))
@@ -37,8 +40,8 @@ def test_center_mask_is_the_reports_32x32_square():
         for column in range(16, 48):
             expected[0, 0, row, column] = 0
     assert torch.equal(masks.center_mask(), expected)
-    assert (masks.center_mask(28) == 0).sum() == 14 ** 2
-    assert (masks.center_mask(64, 0.5) == 0).sum() == 45 ** 2
+    assert (masks.center_mask(28) == 0).sum() == 14**2
+    assert (masks.center_mask(64, 0.5) == 0).sum() == 45**2
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 1e-9, 1.5, -0.1])
@@ -57,7 +60,9 @@ def test_block_mask_is_one_rectangle_of_the_promised_sides():
 def test_half_mask_takes_all_four_sides_and_the_right_one_by_default():
     half = {"left": torch.ones(8, 8), "right": torch.ones(8, 8), "top": torch.ones(8, 8), "bottom": torch.ones(8, 8)}
     half["left"][:, :4] = half["right"][:, 4:] = half["top"][:4] = half["bottom"][4:] = 0
-    found = {next(k for k, m in half.items() if torch.equal(m, masks.half_mask(8, generator(s))[0, 0])) for s in range(40)}
+    found = {
+        next(k for k, m in half.items() if torch.equal(m, masks.half_mask(8, generator(s))[0, 0])) for s in range(40)
+    }
     assert found == set(half) and torch.equal(masks.half_mask(8)[0, 0], half["right"])
 
 
@@ -68,33 +73,47 @@ def test_scattered_and_pattern_masks_miss_their_share():
 
 # --- bad input
 
+
 def test_unknown_mask_lists_the_known_ones():
     with pytest.raises(ValueError, match="Unknown mask 'hexagon': use one of center, block, half, scattered, pattern"):
         masks.named_mask("hexagon")
 
 
-@pytest.mark.parametrize("array", [np.eye(8, dtype=bool), np.eye(8, dtype=np.uint8), np.eye(8), torch.eye(8).int(),
-                                   np.eye(8).tolist(), torch.eye(8)[None, None], np.eye(8, dtype=np.uint8) * 255,
-                                   np.eye(8) * 255],
-                         ids=["bool", "bytes", "doubles", "ints", "list", "4d", "black and white", "up to 255"])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.eye(8, dtype=bool),
+        np.eye(8, dtype=np.uint8),
+        np.eye(8),
+        torch.eye(8).int(),
+        np.eye(8).tolist(),
+        torch.eye(8)[None, None],
+        np.eye(8, dtype=np.uint8) * 255,
+        np.eye(8) * 255,
+    ],
+    ids=["bool", "bytes", "doubles", "ints", "list", "4d", "black and white", "up to 255"],
+)
 def test_own_mask_takes_arrays_of_zeros_and_ones(array):
     mask = masks.own_mask(array, 8)
     assert mask.shape == (1, 1, 8, 8) and mask.dtype == torch.float32 and torch.equal(mask[0, 0], torch.eye(8))
 
 
-@pytest.mark.parametrize("array, message", [
-    (np.eye(7), r"must have shape \(1 or N, 1, 8, 8\) but has \(1, 1, 7, 7\)"),
-    (np.eye(8)[0], r"must have shape .* but has \(8,\)"),
-    (np.zeros((3, 8, 8)), r"must have shape .* but has \(3, 8, 8\)"),
-    (np.zeros((1, 3, 8, 8)), r"must have shape"),
-    (np.ones((8, 8)), "all ones, so nothing is missing"),
-    (np.zeros((8, 8)), "all zeros, so nothing is known"),
-    (np.eye(8) / 2, r"only 0 .hole. and 1 .known. but 8 of its 64 pixels .* mask > 0\.5"),
-    (np.eye(8) * 254, r"only 0 .hole. and 255 .known. but 8 of its 64 pixels .* mask > 127\.5"),
-    (np.where(np.eye(8), np.nan, 1), "only 0 .hole. and 1 .known. but 8 of its 64 pixels"),
-    (-np.eye(8), "8 of its 64 pixels"),
-    (None, "but is a NoneType"),
-])
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.eye(7), r"must have shape \(1 or N, 1, 8, 8\) but has \(1, 1, 7, 7\)"),
+        (np.eye(8)[0], r"must have shape .* but has \(8,\)"),
+        (np.zeros((3, 8, 8)), r"must have shape .* but has \(3, 8, 8\)"),
+        (np.zeros((1, 3, 8, 8)), r"must have shape"),
+        (np.ones((8, 8)), "all ones, so nothing is missing"),
+        (np.zeros((8, 8)), "all zeros, so nothing is known"),
+        (np.eye(8) / 2, r"only 0 .hole. and 1 .known. but 8 of its 64 pixels .* mask > 0\.5"),
+        (np.eye(8) * 254, r"only 0 .hole. and 255 .known. but 8 of its 64 pixels .* mask > 127\.5"),
+        (np.where(np.eye(8), np.nan, 1), "only 0 .hole. and 1 .known. but 8 of its 64 pixels"),
+        (-np.eye(8), "8 of its 64 pixels"),
+        (None, "but is a NoneType"),
+    ],
+)
 def test_own_mask_refuses_in_one_sentence(array, message):
     with pytest.raises(ValueError, match=message) as error:
         masks.own_mask(array, 8)
@@ -114,6 +133,7 @@ def test_check_mask_looks_at_every_mask_of_a_batch():
 
 # --- W
 
+
 def brute_force_weight(mask, window):
     """Yeh et al., eq. 3, by loops: the neighbourhood's part inside the image."""
     result, reach = torch.zeros_like(mask), window // 2
@@ -122,8 +142,11 @@ def brute_force_weight(mask, window):
         for i in range(height):
             for j in range(width):
                 if mask[k, 0, i, j] == 1:
-                    near = [mask[k, 0, a, b].item() for a in range(max(0, i - reach), min(height, i + reach + 1))
-                            for b in range(max(0, j - reach), min(width, j + reach + 1))]
+                    near = [
+                        mask[k, 0, a, b].item()
+                        for a in range(max(0, i - reach), min(height, i + reach + 1))
+                        for b in range(max(0, j - reach), min(width, j + reach + 1))
+                    ]
                     result[k, 0, i, j] = near.count(0) / len(near)
     return result
 
@@ -157,6 +180,7 @@ def test_weight_map_refuses_windows_without_a_centre_or_a_neighbour(window):
 
 # --- overlay
 
+
 def test_composite_keeps_known_pixels_bit_for_bit_and_fills_the_hole():
     mask, y, x = random_mask(3), images(3, 2).float(), images(3, 2, seed=1).float()
     y[0, 0, 0] = torch.tensor([-0.0, 1e-40, 1 / 3] * 4)  # x * 1 + y * 0 would lose the sign and the last bits of these
@@ -172,25 +196,32 @@ def test_composite_keeps_known_pixels_bit_for_bit_and_fills_the_hole():
 
 def test_composite_sends_gradients_into_the_hole_only():
     mask, x = random_mask(), images().requires_grad_()
-    gradient, = torch.autograd.grad(masks.composite(images(seed=1), x, mask).sum(), x)
+    (gradient,) = torch.autograd.grad(masks.composite(images(seed=1), x, mask).sum(), x)
     assert torch.equal(gradient, (1 - mask.double()).expand_as(x))
 
 
 def test_composite_refuses_other_sizes():
-    for y, x, mask in ((images(size=8), images(), random_mask()), (images(), images(), random_mask(size=8)),
-                       (images(), images(size=8), random_mask())):
+    for y, x, mask in (
+        (images(size=8), images(), random_mask()),
+        (images(), images(), random_mask(size=8)),
+        (images(), images(size=8), random_mask()),
+    ):
         with pytest.raises(ValueError, match="Images and mask must be of one size but y is"):
             masks.composite(y, x, mask)
 
 
 # --- Poisson blending
 
+
 def neighbours(i, j, size):
     return [(a, b) for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)) if 0 <= a < size and 0 <= b < size]
 
 
-@pytest.mark.parametrize("mask", [masks.center_mask(12), masks.half_mask(12), random_mask(), masks.pattern_mask(12, generator(3))],
-                         ids=["center", "half", "scattered", "pattern"])
+@pytest.mark.parametrize(
+    "mask",
+    [masks.center_mask(12), masks.half_mask(12), random_mask(), masks.pattern_mask(12, generator(3))],
+    ids=["center", "half", "scattered", "pattern"],
+)
 def test_poisson_blend_solves_the_poisson_equation(mask):
     y, x = images(2, 3, scale=0.3), images(2, 3, seed=1, scale=0.3)
     out = masks.poisson_blend(y, x, mask)
@@ -217,7 +248,11 @@ def test_poisson_blend_stays_in_range_and_leaves_its_input():
 
 def test_poisson_blend_refuses_bad_masks():
     y = images()
-    for mask, message in ((torch.ones(1, 1, 12, 12), "all ones"), (torch.zeros(1, 1, 12, 12), "all zeros"),
-                          (torch.full((1, 1, 12, 12), 0.5), "only 0"), (random_mask(2), "one mask for all images but got 2")):
+    for mask, message in (
+        (torch.ones(1, 1, 12, 12), "all ones"),
+        (torch.zeros(1, 1, 12, 12), "all zeros"),
+        (torch.full((1, 1, 12, 12), 0.5), "only 0"),
+        (random_mask(2), "one mask for all images but got 2"),
+    ):
         with pytest.raises(ValueError, match=message):
             masks.poisson_blend(y, y, mask)

@@ -23,20 +23,25 @@ def images(n=4, channels=1, size=24, seed=0):
 
 # --- PSNR and SSIM
 
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_psnr_and_ssim_equal_scikit_image(channels):
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
     x, y = images(channels=channels)
     for k in range(len(x)):
         a, b = (v[k].permute(1, 2, 0).double().numpy() for v in (x, y))
         assert metrics.psnr(x, y)[k].item() == pytest.approx(peak_signal_noise_ratio(a, b, data_range=2), rel=1e-10)
         value, full = structural_similarity(a, b, win_size=7, data_range=2, channel_axis=2, full=True)
         assert metrics.ssim(x, y)[k].item() == pytest.approx(value, rel=1e-9)
-        np.testing.assert_allclose(metrics.ssim_map(x, y)[k].permute(1, 2, 0).numpy(), full[3:-3, 3:-3], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(
+            metrics.ssim_map(x, y)[k].permute(1, 2, 0).numpy(), full[3:-3, 3:-3], rtol=1e-8, atol=1e-10
+        )
 
 
 def test_inside_the_hole():
     from skimage.metrics import structural_similarity
+
     x, y = images()
     hole = torch.zeros(1, 1, 24, 24)
     hole[..., 6:18, 8:16] = 1
@@ -74,6 +79,7 @@ def test_zero_error_limits():
 
 # --- Frechet distance
 
+
 def features(n=200, d=6, seed=0, shift=0.0):
     rng = np.random.default_rng(seed)
     return torch.from_numpy(rng.normal(shift, 1, (n, d)) @ rng.normal(0, 1, (d, d)))
@@ -92,7 +98,9 @@ def test_integer_weights_equal_repeated_rows():
     for a, b in zip(metrics.moments(f, counts), metrics.moments(f.repeat_interleave(counts, 0))):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
     p = torch.softmax(f, 1)
-    assert metrics.inception_score(p, counts) == pytest.approx(metrics.inception_score(p.repeat_interleave(counts, 0)), rel=1e-12)
+    assert metrics.inception_score(p, counts) == pytest.approx(
+        metrics.inception_score(p.repeat_interleave(counts, 0)), rel=1e-12
+    )
 
 
 def test_root_squares_to_its_argument():
@@ -131,14 +139,19 @@ def test_frechet_distance_equals_torchmetrics():
     a, b = features(), features(150, seed=1, shift=0.5)
     fid.update(a[..., None, None], real=True)
     fid.update(b[..., None, None], real=False)
-    assert metrics.frechet_distance(metrics.moments(a), metrics.moments(b)) == pytest.approx(fid.compute().item(), rel=1e-6)
+    assert metrics.frechet_distance(metrics.moments(a), metrics.moments(b)) == pytest.approx(
+        fid.compute().item(), rel=1e-6
+    )
 
 
 def test_distances_refuse_few_images_and_infinite_features():
     few, broken = features(11), features(20)
     broken[[3, 7], 2] = math.nan
-    for distance in (metrics.moments, functools.partial(metrics.kernel_distance, reference=features()),
-                     functools.partial(metrics.frechet_limit, reference=features())):
+    for distance in (
+        metrics.moments,
+        functools.partial(metrics.kernel_distance, reference=features()),
+        functools.partial(metrics.frechet_limit, reference=features()),
+    ):
         with pytest.raises(ValueError, match="A distance in 6 features needs at least 12 images but got 11"):
             distance(few)
         with pytest.raises(ValueError, match="2 of 20 images have NaN or infinite features"):
@@ -156,7 +169,7 @@ def test_set_distances_are_unbiased(distance):
         a, b = (torch.from_numpy(rng.normal(size=(n, 8))) for n in (100, 300))
         plain.append(metrics.frechet_distance(metrics.moments(a), metrics.moments(b)))
         values.append(distance(a, b))
-    error = np.std(values) / 30 ** 0.5
+    error = np.std(values) / 30**0.5
     assert np.mean(plain) > 0.3 and abs(np.mean(values)) < max(3 * error, 0.1 * np.mean(plain))
     assert abs(np.mean(values)) < 0.15 * np.mean(plain)
 
@@ -195,17 +208,21 @@ def test_kernel_distance_equals_its_definition_and_copies_are_no_pair():
 
 def test_kernel_distance_equals_torchmetrics():
     from torchmetrics.image.kid import poly_mmd
+
     a, b = features(80), features(80, seed=1, shift=0.3)
     assert metrics.kernel_distance(a, b) == pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
 
 
 # --- precision, recall, density, coverage
 
+
 def test_neighbourhoods_of_equal_sets_and_of_strangers():
     a = features(50)
     same = metrics.neighbourhoods(a, a.flip(0), k=3)
     assert all((same[m] == 1).all() for m in ("precision", "recall", "coverage"))
-    assert same["density"].mean().item() == pytest.approx(1 + 1 / 3, abs=0.01)  # itself and 3 neighbours; ties may round
+    assert same["density"].mean().item() == pytest.approx(
+        1 + 1 / 3, abs=0.01
+    )  # itself and 3 neighbours; ties may round
     far = metrics.neighbourhoods(a + 1000, a)
     assert all(v.sum() == 0 for v in far.values())
 
@@ -239,6 +256,7 @@ def test_neighbourhoods_refuse_unequal_numbers():
 
 # --- NaN, the seam, several completions
 
+
 def test_images_with_nan_are_named():
     x, y = images()
     x[[1, 3], :, 2, 5] = math.nan
@@ -271,7 +289,7 @@ def test_seam_by_brute_force_for_a_hole_of_any_shape():
         for grid, known in ((image[0], mask[0, 0]), (image[0].T, mask[0, 0].T)):
             for row, k in zip(grid.tolist(), known.tolist()):
                 for i in range(7):
-                    a, b, c, d = row[i:i + 4]
+                    a, b, c, d = row[i : i + 4]
                     if k[i + 1] != k[i + 2]:
                         jumps.append(abs((c - b) - ((b - a) + (d - c)) / 2))
         assert found.item() == pytest.approx(np.mean(jumps), rel=1e-9)
@@ -287,10 +305,11 @@ def test_diversity_and_best_of_several():
     with pytest.raises(ValueError, match="at least two completions"):
         metrics.diversity(x[None], hole)
     best = metrics.best_of(torch.stack([y + 0.2, y + 0.1, y + 0.3]), y)
-    assert best[:, 0].tolist() == pytest.approx([10 * math.log10(4 / e ** 2) for e in (0.2, 0.1, 0.1)], rel=1e-5)
+    assert best[:, 0].tolist() == pytest.approx([10 * math.log10(4 / e**2) for e in (0.2, 0.1, 0.1)], rel=1e-5)
 
 
 # --- Inception score
+
 
 def test_inception_score_limits():
     k = 10
@@ -309,10 +328,13 @@ def test_inception_score_equals_its_definition():
 
 # --- intervals
 
+
 def test_a_distances_interval_is_centred_on_the_estimate_not_on_the_shifted_resamples():
     f = features(60)
     reference = metrics.moments(features(2000, seed=3))
-    draws = torch.tensor([metrics.frechet_distance(metrics.moments(f, c), reference) for c in statistics.bootstrap_counts(60, 60)])
+    draws = torch.tensor(
+        [metrics.frechet_distance(metrics.moments(f, c), reference) for c in statistics.bootstrap_counts(60, 60)]
+    )
     estimate = metrics.frechet_distance(metrics.moments(f), reference)
     found = statistics.interval(estimate, draws)
     assert sum(found["ci95"]) / 2 == pytest.approx(estimate)

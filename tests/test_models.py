@@ -19,6 +19,7 @@ def rand(*shape, seed=0):
 
 # --- G
 
+
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (64, 1)])
 def test_to_image_continues_to_features_at_every_layer(size, channels):
     G = lively(Generator(5, 3, channels, size))
@@ -28,7 +29,7 @@ def test_to_image_continues_to_features_at_every_layer(size, channels):
     for layer in range(G.layers + 1):
         h = G.to_features(z, layer)
         width = channels if layer == G.layers else 3 * 2 ** (G.layers - 1 - layer)
-        assert h.shape == (4, width, 4 * 2 ** layer, 4 * 2 ** layer)
+        assert h.shape == (4, width, 4 * 2**layer, 4 * 2**layer)
         assert torch.equal(G.to_image(h, layer), whole)
 
 
@@ -62,8 +63,11 @@ def test_pixels_are_clamped_at_the_last_layer():
 @pytest.mark.parametrize("layer", [-1, 3, 1.0, "1", None])
 def test_layer_out_of_range_is_refused(layer):
     G = Generator(5, 4, size=16)
-    for call in (lambda: G.check_layer(layer), lambda: G.to_features(torch.zeros(1, 5), layer),
-                 lambda: G.to_image(torch.zeros(1, 4, 8, 8), layer)):
+    for call in (
+        lambda: G.check_layer(layer),
+        lambda: G.to_features(torch.zeros(1, 5), layer),
+        lambda: G.to_image(torch.zeros(1, 4, 8, 8), layer),
+    ):
         with pytest.raises(ValueError, match="Layer must be an integer from 0 .4x4. to 2"):
             call()
 
@@ -87,6 +91,7 @@ def test_dcgan_initialisation_and_widths():
 
 
 # --- D
+
 
 def reference_logits(D, x, batch):
     """D by formulas: stride-2 convolutions, normalisation by the batch or by running statistics, leaky ReLU 0.2."""
@@ -135,7 +140,9 @@ def test_without_batchnorm_all_modes_agree_per_image(norm):
     D, x = lively(Discriminator(4, size=16, norm=norm)).train(), rand(6, 1, 16, 16)
     assert not any(isinstance(m, BatchStatNorm) for m in D.modules())
     for mode in ("auto", "batch", "independent"):
-        torch.testing.assert_close(torch.cat([D(x[i:i + 1], mode) for i in range(6)]), D(x, "batch"), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            torch.cat([D(x[i : i + 1], mode) for i in range(6)]), D(x, "batch"), rtol=0, atol=1e-12
+        )
     assert D(x).std() > 1e-3
 
 
@@ -148,8 +155,14 @@ def test_unknown_mode_and_normalisation_are_refused():
 
 # --- copies for inference, and parts of images
 
+
 def test_a_copy_for_inference_gives_the_same_numbers_and_leaves_the_network_alone():
-    G, D, z, x = lively(Generator(5, 4, size=32)).train(), lively(Discriminator(4, size=32)).train(), rand(3, 5), rand(3, 1, 32, 32)
+    G, D, z, x = (
+        lively(Generator(5, 4, size=32)).train(),
+        lively(Discriminator(4, size=32)).train(),
+        rand(3, 5),
+        rand(3, 1, 32, 32),
+    )
     before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (G, D)]
     fast_G, fast_D, whole_D = for_inference(G), for_inference(D), for_inference(D, fold=False)
     for net in (fast_G, fast_D, whole_D):
@@ -180,9 +193,13 @@ def test_lowered_weights_agree_with_autocast():
     assert fast_G.blocks[0][0].weight.dtype == fast_D.head.weight.dtype == torch.bfloat16 and fast_G.amp is None
     assert G.blocks[0][0].weight.dtype == torch.float32 and G.amp is torch.bfloat16
     with torch.no_grad():
-        for a, b in ((fast_G(z), G(z)), (fast_D(x), D(x)), (whole_D(x, "batch"), D(x, "batch")),
-                     (fast_G.to_image(fast_G.to_features(z, 1), 1), G(z)),
-                     (fast_G.to_region(fast_G.to_features(z, 0), 0, (9, 20, 3, 30)), G(z)[..., 9:20, 3:30])):
+        for a, b in (
+            (fast_G(z), G(z)),
+            (fast_D(x), D(x)),
+            (whole_D(x, "batch"), D(x, "batch")),
+            (fast_G.to_image(fast_G.to_features(z, 1), 1), G(z)),
+            (fast_G.to_region(fast_G.to_features(z, 0), 0, (9, 20, 3, 30)), G(z)[..., 9:20, 3:30]),
+        ):
             assert a.dtype == torch.float32
             torch.testing.assert_close(a, b, rtol=0, atol=0.05)
 
@@ -215,6 +232,7 @@ def test_d_around_a_box_equals_d(box, mode):
 
 
 # --- encoder and classifier
+
 
 def test_encoder_sees_the_mask_and_the_known_pixels_only():
     E, y = lively(Encoder(5, 4, size=16)), rand(3, 1, 16, 16)
@@ -249,4 +267,6 @@ def test_networks_return_float32_under_bfloat16_and_float64_otherwise():
 
 
 def test_number_of_layers_follows_the_size():
-    assert [Generator(2, 1, size=s).layers for s in (8, 16, 32, 64, 128)] == [int(math.log2(s)) - 2 for s in (8, 16, 32, 64, 128)]
+    assert [Generator(2, 1, size=s).layers for s in (8, 16, 32, 64, 128)] == [
+        int(math.log2(s)) - 2 for s in (8, 16, 32, 64, 128)
+    ]

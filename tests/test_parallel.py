@@ -17,7 +17,7 @@ from test_session import PLAN, content, same
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ("encode report", "encode best", "shape report", "shape per_image", "evaluate")
-DRIVER = '''
+DRIVER = """
 import os, signal, sys
 from pathlib import Path
 from test_session import TINY
@@ -54,7 +54,7 @@ with parallel.group():
         done.clear()
         stages.run(Session(tiny, progress=False, device=parallel.device("cpu")), stage)
         Path(sys.argv[1], f"{stage.replace(' ', '_')}-{rank}-of-{parallel.world()}").write_text(str(len(done)))
-'''
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,17 @@ def torchrun(folder, n, *stages, **env):
     script.write_text(DRIVER)
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "RANK", "WORLD_SIZE")}
     environment.update(CGI_ROOT=str(folder), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **env)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), str(script), str(folder), *stages]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(n),
+        str(script),
+        str(folder),
+        *stages,
+    ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -105,7 +115,9 @@ def test_any_number_of_processes_gives_the_same_bytes(alone, tmp_path, n):
         shares, total = computed(tmp_path, stage, n), computed(alone, stage, 1)[0]
         assert sum(shares) == total and max(shares) - min(shares) <= (1 if "shape" not in stage else total // 3), stage
         assert min(shares) > 0, stage  # every process had a part
-    assert not list((tmp_path / "artifacts" / "tiny").glob("*.parts")) and not list((tmp_path / "artifacts" / "tiny").glob("*.partial*"))
+    assert not list((tmp_path / "artifacts" / "tiny").glob("*.parts")) and not list(
+        (tmp_path / "artifacts" / "tiny").glob("*.partial*")
+    )
 
 
 def test_a_killed_process_loses_its_unsaved_piece_only(alone, tmp_path):
@@ -126,7 +138,9 @@ def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone,
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     forget(tmp_path, ["shape report"])
     partial = tmp_path / "artifacts" / "tiny" / "shape_report.partial.safetensors"
-    assert torchrun(tmp_path, 2, "shape report", CTRL_C="0:5").returncode != 0  # rank 0 has slices 0, 2 of 3: in its third iteration
+    assert (
+        torchrun(tmp_path, 2, "shape report", CTRL_C="0:5").returncode != 0
+    )  # rank 0 has slices 0, 2 of 3: in its third iteration
     with safe_open(partial, "pt") as file:
         assert json.loads(file.metadata()["cgi"])["step"] == 3
     run = torchrun(tmp_path, 3, "shape report", CTRL_C="1:2")  # a signal for another process only stops nothing
@@ -147,10 +161,29 @@ def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tm
 
 
 def test_an_error_of_every_process_ends_all_with_its_sentence(alone, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "cgi_helpers", "encode", "report",
-               "--preset", "smoke", "--device", "cpu"]
-    run = subprocess.run(command, env={**os.environ, "CGI_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                         timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "cgi_helpers",
+        "encode",
+        "report",
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+    ]
+    run = subprocess.run(
+        command,
+        env={**os.environ, "CGI_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode != 0
     assert "Error: Artifact 'generator' of preset 'smoke' does not exist yet" in run.stderr
 

@@ -21,14 +21,18 @@ def pair():
 def test_mixture_has_its_weights_and_width():
     x = plane.mixture(50_000, generator(0))
     found = plane.quality(x)
-    assert x.shape == (50_000, 2) and abs(found["good"] - (1 - 2.718281828 ** -4.5)) < 0.002  # Rayleigh: P(r < 3 sigma)
+    assert x.shape == (50_000, 2) and abs(found["good"] - (1 - 2.718281828**-4.5)) < 0.002  # Rayleigh: P(r < 3 sigma)
     torch.testing.assert_close(found["modes"], plane.WEIGHTS, atol=0.01, rtol=0)
     assert found["imbalance"] < 0.02 and torch.equal(x, plane.mixture(50_000, generator(0)))
 
 
 def test_quality_of_extremes():
     one = plane.quality(plane.CENTERS[3].expand(10, 2))
-    assert one["good"] == 1 and one["modes"][3] == 1 and one["imbalance"] == pytest.approx(1 - float(plane.WEIGHTS[3]), abs=1e-6)
+    assert (
+        one["good"] == 1
+        and one["modes"][3] == 1
+        and one["imbalance"] == pytest.approx(1 - float(plane.WEIGHTS[3]), abs=1e-6)
+    )
     assert plane.quality(torch.zeros(10, 2))["good"] == 0
 
 
@@ -58,7 +62,11 @@ def test_shaping_changes_only_D(pair):
     G, D = pair
     before = copy.deepcopy((G.state_dict(), D.state_dict()))
     points = plane.Points(plane.mixture(500, generator(0)))
-    last(shape_discriminator(G, D, points, None, iterations=2, layer=G.layers, refine_steps=2, step_size=0.05, batch_size=50))
+    last(
+        shape_discriminator(
+            G, D, points, None, iterations=2, layer=G.layers, refine_steps=2, step_size=0.05, batch_size=50
+        )
+    )
     assert all(torch.equal(v, before[0][k]) for k, v in G.state_dict().items())
     assert not all(torch.equal(v, before[1][k]) for k, v in D.state_dict().items())
 
@@ -95,7 +103,7 @@ def test_truths_are_what_they_say(name):
 
 def test_energy_distance_by_hand():
     x, y = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 3.0]])
-    across = (1 + 1 + 2 * 10 ** 0.5) / 4
+    across = (1 + 1 + 2 * 10**0.5) / 4
     assert plane.energy_distance(x, y) == pytest.approx(2 * across - 2 - 3, abs=1e-6)
     a, b = (plane.mixture(2_000, generator("energy", i)) for i in range(2))
     assert abs(plane.energy_distance(a, b)) < 0.01 < 0.05 < plane.energy_distance(a, b + 0.5)

@@ -33,36 +33,79 @@ MASKED, BEFORE, AFTER, ORIGINAL = (images(4) for _ in range(4))
 HISTORY = {k: torch.rand(300, generator=GEN) for k in ("d_loss", "g_loss", "real", "fake")}
 SCORES = torch.rand(6, 5, generator=GEN)
 POINTS, STARTS = RNG.normal(size=(20, 2)), RNG.normal(size=(20, 2))
-PANELS = [{"points": POINTS, "title": "real"},
-          {"points": STARTS, "title": "generated", "score": RNG.uniform(0.2, 0.5, (8, 9))},
-          {"points": POINTS, "title": "refined", "score": RNG.uniform(0.4, 0.9, (8, 9)), "moves": STARTS}]
-CHANGE = pd.DataFrame([(m, r, v) for m, r, v in zip(
-    ["sampling"] * 20 + ["inpainting"] * 20, (["inside"] * 10 + ["outside"] * 10) * 2, RNG.uniform(0, 0.2, 40))],
-    columns=["method", "region", "change"])
+PANELS = [
+    {"points": POINTS, "title": "real"},
+    {"points": STARTS, "title": "generated", "score": RNG.uniform(0.2, 0.5, (8, 9))},
+    {"points": POINTS, "title": "refined", "score": RNG.uniform(0.4, 0.9, (8, 9)), "moves": STARTS},
+]
+CHANGE = pd.DataFrame(
+    [
+        (m, r, v)
+        for m, r, v in zip(
+            ["sampling"] * 20 + ["inpainting"] * 20, (["inside"] * 10 + ["outside"] * 10) * 2, RNG.uniform(0, 0.2, 40)
+        )
+    ],
+    columns=["method", "region", "change"],
+)
 LOGITS = {"real": RNG.normal(2, 1, 200), "refined": torch.randn(100, generator=GEN)}
-STAGES = pd.DataFrame([(row, stage, metric, v, v - 0.1, v + 0.1) for metric in ("psnr", "frechet_distance", "own_metric") for row, stage, v in (
-    ("collaborative", 2.0, 3.0), ("collaborative", 0.0, 1.0), ("collaborative", 0.5, 2.0), ("semantic", NAN, 1.5))],
-    columns=["row", "stage", "metric", "mean", "lo", "hi"])
-GAINS = pd.DataFrame([("psnr", "report's search", 0.5, 0.3, 0.7), ("psnr", "best search", -0.05, -0.2, 0.1),
-                      ("ssim", "report's search", 0.02, 0.01, 0.03), ("ssim", "best search", -0.02, -0.03, -0.01)],
-                     columns=["metric", "start", "mean", "lo", "hi"])
-CLASSES = pd.DataFrame({"class_name": ["Bag"] * 10 + ["Coat"] * 10, "gain": [-1.0] * 4 + [0.5] * 6 + [-1.0] * 1 + [2.0] * 9})
+STAGES = pd.DataFrame(
+    [
+        (row, stage, metric, v, v - 0.1, v + 0.1)
+        for metric in ("psnr", "frechet_distance", "own_metric")
+        for row, stage, v in (
+            ("collaborative", 2.0, 3.0),
+            ("collaborative", 0.0, 1.0),
+            ("collaborative", 0.5, 2.0),
+            ("semantic", NAN, 1.5),
+        )
+    ],
+    columns=["row", "stage", "metric", "mean", "lo", "hi"],
+)
+GAINS = pd.DataFrame(
+    [
+        ("psnr", "report's search", 0.5, 0.3, 0.7),
+        ("psnr", "best search", -0.05, -0.2, 0.1),
+        ("ssim", "report's search", 0.02, 0.01, 0.03),
+        ("ssim", "best search", -0.02, -0.03, -0.01),
+    ],
+    columns=["metric", "start", "mean", "lo", "hi"],
+)
+CLASSES = pd.DataFrame(
+    {"class_name": ["Bag"] * 10 + ["Coat"] * 10, "gain": [-1.0] * 4 + [0.5] * 6 + [-1.0] * 1 + [2.0] * 9}
+)
 CAPTIONS = [tuple(f"case {i}\nimage {k}" for k in range(3)) for i in range(4)]
-LONG = "A caption that is long enough to need a second line, whatever the width of the figure may be: nobody reads it to its very end. " * 2
+LONG = (
+    "A caption that is long enough to need a second line, whatever the width of the figure may be: nobody reads it to its very end. "
+    * 2
+)
 
 FIGURES = {
     "scheme_inpainting": plots.scheme_inpainting,
     "scheme_collaborative": plots.scheme_collaborative,
-    "image_grid": lambda: plots.image_grid(images(10), columns=4, title="Ten images", labels=[f"no. {i}" for i in range(10)]),
+    "image_grid": lambda: plots.image_grid(
+        images(10), columns=4, title="Ten images", labels=[f"no. {i}" for i in range(10)]
+    ),
     "image_grid colour": lambda: plots.image_grid(images(3, 3, 8, 12), title=LONG),
     "rows": lambda: plots.rows(MASKED, BEFORE, AFTER, ORIGINAL, mask=MASK),
-    "rows epochs": lambda: plots.rows(MASKED, BEFORE, AFTER, ORIGINAL, columns=["0", "0.1", "0", "0.1"], groups=[2, 2], vmax=0.7,
-                                      mask=MASK.expand(4, 1, 16, 16), column_title="shaping epochs", title=LONG),
+    "rows epochs": lambda: plots.rows(
+        MASKED,
+        BEFORE,
+        AFTER,
+        ORIGINAL,
+        columns=["0", "0.1", "0", "0.1"],
+        groups=[2, 2],
+        vmax=0.7,
+        mask=MASK.expand(4, 1, 16, 16),
+        column_title="shaping epochs",
+        title=LONG,
+    ),
     "rows one": lambda: plots.rows(*(images(1, 3) for _ in range(4)), mask=SCATTERED),
     "rows many": lambda: plots.rows(*(images(12) for _ in range(4)), columns=list("abcdefghijkl")),
     "masks": lambda: plots.masks({"center": MASK, "scattered": SCATTERED}),
     "weight": lambda: plots.weight(MASK, WEIGHT),
-    "search_progress": lambda: plots.search_progress(images(5)[:, None], [1, 5, 10, 50, 100], torch.linspace(9, 1, 100), -torch.ones(100)),
+    "search_progress": lambda: plots.search_progress(
+        images(5)[:, None], [1, 5, 10, 50, 100], torch.linspace(9, 1, 100), -torch.ones(100)
+    ),
     "losses": lambda: plots.losses(HISTORY, [10, 200]),
     "score_path": lambda: plots.score_path(SCORES, threshold=torch.tensor(0.6)),
     "plane": lambda: plots.plane(PANELS, (-3, 3, -3, 3), centers=POINTS[:8]),
@@ -102,7 +145,9 @@ def test_figure_is_complete_and_readable(name):
     width, height = fig.get_size_inches()
     assert width <= 11
     box = fig.get_tightbbox(renderer)
-    assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, f"drawn outside: {box.extents}"
+    assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, (
+        f"drawn outside: {box.extents}"
+    )
     texts = [t for t in fig.findobj(Text) if t.get_text().strip() and t.get_visible()]
     assert min(t.get_fontsize() for t in texts) >= 9
     assert fig.get_suptitle()
@@ -115,9 +160,13 @@ def test_no_panel_title_or_label_collides(name):
     for axis in (axis for ax in fig.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
         labels += [t for place, t in zip(axis.get_majorticklocs(), axis.get_ticklabels()) if low <= place <= high]
-    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in labels if t.get_text().strip() and t.get_visible()]
+    boxes = [
+        (t.get_text(), t.get_window_extent(renderer).padded(-1))
+        for t in labels
+        if t.get_text().strip() and t.get_visible()
+    ]
     for i, (a, box) in enumerate(boxes):
-        for b, other in boxes[i + 1:]:
+        for b, other in boxes[i + 1 :]:
             assert not box.overlaps(other), f"{a!r} overlaps {b!r}"
 
 
@@ -129,7 +178,9 @@ def test_texts_of_the_schemes_fit_their_boxes(name):
         if text.get_text():
             t = text.get_window_extent(renderer)
             holders = [b for b in boxes if b.contains(*t.get_points().mean(0))]
-            assert holders and all(b.x0 < t.x0 and t.x1 < b.x1 and b.y0 < t.y0 and t.y1 < b.y1 for b in holders), text.get_text()
+            assert holders and all(b.x0 < t.x0 and t.x1 < b.x1 and b.y0 < t.y0 and t.y1 < b.y1 for b in holders), (
+                text.get_text()
+            )
 
 
 def test_rows_heat_map_is_exactly_the_change_on_one_scale():
@@ -138,8 +189,8 @@ def test_rows_heat_map_is_exactly_the_change_on_one_scale():
     heat, norm = shown(fig.axes[2]), fig.axes[2].get_images()[0].norm
     _, corners = plots._tile(AFTER)
     for (x, y), expected in zip(corners, change):
-        np.testing.assert_allclose(heat[y:y + 16, x:x + 16], expected[0], atol=1e-6)
-    assert np.isnan(heat).sum() == 3 * 16                       # only the gaps are empty
+        np.testing.assert_allclose(heat[y : y + 16, x : x + 16], expected[0], atol=1e-6)
+    assert np.isnan(heat).sum() == 3 * 16  # only the gaps are empty
     assert norm.vmin == 0 and norm.vmax == pytest.approx(np.quantile(change, 0.995), rel=1e-5)
     assert len(fig.axes) == 6 and len(colour_bars(fig)) == 1
     assert colour_bars(fig)[0].get_xlabel() == "|change| (grey range 2)"
@@ -151,7 +202,7 @@ def test_rows_show_their_images_on_the_grey_scale_with_labels():
     for k, expected in ((0, MASKED), (1, BEFORE), (3, AFTER), (4, ORIGINAL)):
         assert fig.axes[k].get_images()[0].get_clim() == (-1, 1)
         for (x, y), image in zip(corners, expected):
-            np.testing.assert_allclose(shown(fig.axes[k])[y:y + 16, x:x + 16], image[0], atol=1e-6)
+            np.testing.assert_allclose(shown(fig.axes[k])[y : y + 16, x : x + 16], image[0], atol=1e-6)
     assert [ax.get_ylabel() for ax in fig.axes[:5]] == list(plots.ROWS)
     assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["0", "0.1", "0", "0.1"]
     np.testing.assert_allclose(fig.axes[0].get_xticks(), [x + 7.5 for x, _ in corners])
@@ -170,7 +221,7 @@ def test_rows_hole_is_painted_flat_in_the_input_only_and_outlined_in_the_heat_ma
     assert [len(ax.get_images()) for ax in fig.axes[1:5]] == [1, 1, 1, 1]
     outline = fig.axes[2].collections[0].get_paths()[0].vertices
     assert outline[:, 1].min() == 3.5 and outline[:, 1].max() == 11.5
-    assert not drawn("rows one")[0].axes[2].collections        # scattered pixels are not outlined
+    assert not drawn("rows one")[0].axes[2].collections  # scattered pixels are not outlined
 
 
 def test_rows_of_equal_images_show_no_change():
@@ -197,7 +248,7 @@ def test_image_grid_places_images_and_labels():
     below = corners[2][1] - 16 - 1
     assert [t.get_text() for t in ax.texts] == list("abcde") and below == 0
     for text, (left, top), image in zip(ax.texts, [(0, 0), (17, 0)], x):
-        np.testing.assert_allclose(shown(ax)[top:top + 16, left:left + 16], image[0], atol=1e-6)
+        np.testing.assert_allclose(shown(ax)[top : top + 16, left : left + 16], image[0], atol=1e-6)
         assert left < text.get_position()[0] < left + 16 and text.get_position()[1] > 16
     assert ax.get_images()[0].get_clim() == (-1, 1)
 
@@ -206,7 +257,7 @@ def test_colour_images_keep_their_colours():
     x = images(2, 3, 8, 12)
     shown_ = plots.image_grid(x).axes[0].get_images()[0].get_array()
     np.testing.assert_allclose(shown_[:8, :12, :3], (x[0].permute(1, 2, 0) + 1) / 2, atol=1e-6)
-    assert (shown_[:8, 12, 3] == 0).all()                      # the gap is transparent
+    assert (shown_[:8, 12, 3] == 0).all()  # the gap is transparent
 
 
 def test_heat_map_lightness_falls_evenly():
@@ -241,7 +292,7 @@ def test_search_progress_marks_the_frames_and_takes_logs_of_positive_losses_only
 def test_losses_show_raw_values_and_their_mean():
     left, right = drawn("losses")[0].axes
     for ax, first, key in ((left, 0, "d_loss"), (left, 2, "g_loss"), (right, 0, "real"), (right, 2, "fake")):
-        raw, mean = ax.lines[first:first + 2]
+        raw, mean = ax.lines[first : first + 2]
         np.testing.assert_allclose(raw.get_ydata(), HISTORY[key], atol=1e-6)
         assert mean.get_ydata()[150] == pytest.approx(HISTORY[key][149:152].mean().item(), rel=1e-5)
         assert raw.get_xdata()[0] == 1 and raw.get_xdata()[-1] == 300
@@ -268,17 +319,21 @@ def test_plane_shares_one_scale_and_its_arrows_end_at_the_points():
 
 
 def test_change_by_region_bars_are_means():
-    ax, = drawn("change_by_region")[0].axes
+    (ax,) = drawn("change_by_region")[0].axes
     means = CHANGE.groupby(["region", "method"], sort=False)["change"].mean()
     heights = [bar.get_height() for bars in ax.containers for bar in bars]
-    np.testing.assert_allclose(heights, [means[r, m] for r in ("inside", "outside") for m in ("sampling", "inpainting")])
+    np.testing.assert_allclose(
+        heights, [means[r, m] for r in ("inside", "outside") for m in ("sampling", "inpainting")]
+    )
 
 
 def test_logit_histogram_shares_bins():
-    ax, = drawn("logit_histogram")[0].axes
+    (ax,) = drawn("logit_histogram")[0].axes
     edges = [np.unique(p.get_xy()[:, 0]) for p in ax.patches]
     assert len(edges) == 4 and all(np.array_equal(e, edges[0]) for e in edges)
-    assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([np.median(LOGITS["real"]), np.median(LOGITS["refined"].numpy())])
+    assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx(
+        [np.median(LOGITS["real"]), np.median(LOGITS["refined"].numpy())]
+    )
 
 
 def test_metric_by_stage_sorts_stages_and_draws_references_level():
@@ -301,7 +356,7 @@ def test_paired_gains_fill_only_intervals_that_exclude_zero():
 
 
 def test_gain_distribution_orders_classes_and_states_shares():
-    ax, = drawn("gain_distribution")[0].axes
+    (ax,) = drawn("gain_distribution")[0].axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Coat", "Bag"]
     assert [t.get_text() for t in ax.texts] == ["90%", "60%"]
 

@@ -14,10 +14,12 @@ REAL, FAKE = torch.linspace(-1, 3, 50), torch.linspace(-3, 1, 50)
 CURVES = {"before": reliability(REAL, FAKE), "after": reliability(2 * REAL, 2 * FAKE)}
 EARLY = pd.DataFrame({"good": [0.4, 0.9], "calls": [0.0, 1_000.0]}, ["plain", "collaborative, then rejection"])
 LATE = pd.DataFrame({"good": [0.5, np.nan], "calls": [0.0, 20.0]}, ["plain", "rejection"])
-FIGURES = {"reliability": lambda: samplers.reliability({"D": CURVES}),
-           "two reliabilities": lambda: samplers.reliability({"early": CURVES, "late": CURVES}),
-           "dots": lambda: samplers.dots({"early": EARLY, "late": LATE}, ["good", "calls"], {"good": 0.99}, ["calls"]),
-           "five columns": lambda: samplers.dots({"one": pd.DataFrame(0.5, EARLY.index, list("abcde"))}, list("abcde"))}
+FIGURES = {
+    "reliability": lambda: samplers.reliability({"D": CURVES}),
+    "two reliabilities": lambda: samplers.reliability({"early": CURVES, "late": CURVES}),
+    "dots": lambda: samplers.dots({"early": EARLY, "late": LATE}, ["good", "calls"], {"good": 0.99}, ["calls"]),
+    "five columns": lambda: samplers.dots({"one": pd.DataFrame(0.5, EARLY.index, list("abcde"))}, list("abcde")),
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -32,12 +32,15 @@ def test_unknown_preset_lists_the_known_ones(name):
         get_preset(name)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"lambda_": 1}, "Unknown preset field 'lambda_': known fields are name, dataset, .*lam"),
-    ({"training": {"iters": 3}}, "Unknown training field 'iters': known fields are iterations, batch_size"),
-    ({"searches": {"best": {"rate": 3}}}, "Unknown best field 'rate': known fields are start, optimiser"),
-    ({"searches": {"bset": {"lr": 3}}}, "Unknown searches field 'bset': known fields are report, best"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"lambda_": 1}, "Unknown preset field 'lambda_': known fields are name, dataset, .*lam"),
+        ({"training": {"iters": 3}}, "Unknown training field 'iters': known fields are iterations, batch_size"),
+        ({"searches": {"best": {"rate": 3}}}, "Unknown best field 'rate': known fields are start, optimiser"),
+        ({"searches": {"bset": {"lr": 3}}}, "Unknown searches field 'bset': known fields are report, best"),
+    ],
+)
 def test_unknown_field_lists_the_known_ones(changes, message):
     with pytest.raises(ValueError, match=message):
         get_preset("smoke", **changes)
@@ -45,9 +48,18 @@ def test_unknown_field_lists_the_known_ones(changes, message):
 
 def test_changes_make_a_new_preset_and_leave_the_table():
     changed = get_preset("smoke", lam=0.5, searches={"best": {"lr": 1.0}, "third": Search(lr=2.0)})
-    assert (changed.lam, changed.name, changed.searches["best"].lr, changed.searches["best"].iterations) == (0.5, "smoke", 1.0, 10)
+    assert (changed.lam, changed.name, changed.searches["best"].lr, changed.searches["best"].iterations) == (
+        0.5,
+        "smoke",
+        1.0,
+        10,
+    )
     assert [*changed.searches] == ["report", "best", "third"] and changed.searches["third"].lr == 2.0
-    assert PRESETS["smoke"].lam == 1e-4 and [*PRESETS["smoke"].searches] == ["report", "best"] and PRESETS["smoke"].searches["best"].lr == 0.005
+    assert (
+        PRESETS["smoke"].lam == 1e-4
+        and [*PRESETS["smoke"].searches] == ["report", "best"]
+        and PRESETS["smoke"].searches["best"].lr == 0.005
+    )
     assert get_preset(changed, lam=0.7).searches == changed.searches and get_preset(changed) == changed
     with pytest.raises(FrozenInstanceError):
         changed.lam = 1
@@ -68,17 +80,30 @@ def test_every_preset_is_consistent():
         for shaping in p.shapings.values():
             Generator(2, 1, p.channels, p.size).check_layer(shaping.layer)
             epochs = shaping.epochs
-            assert list(epochs) == sorted(set(epochs)) and epochs[0] == 0 and p.searches[shaping.search].pool >= shaping.batch
+            assert (
+                list(epochs) == sorted(set(epochs))
+                and epochs[0] == 0
+                and p.searches[shaping.search].pool >= shaping.batch
+            )
         for family in p.study.families.values():
             assert family.search in p.searches and family.shaping in p.shapings
         for name, value in numbers(asdict(p)):
-            assert value > 0 or value == 0 and name.endswith(("_min", ".r1", ".amp", ".whiten", ".overlay", ".weight")), name
+            assert (
+                value > 0 or value == 0 and name.endswith(("_min", ".r1", ".amp", ".whiten", ".overlay", ".weight"))
+            ), name
 
 
 def test_paper_has_the_numbers_of_the_report():
     p, t = get_preset("paper"), get_preset("paper").training
     assert (t.iterations, t.batch_size, t.lr, t.beta1, t.sample_epochs) == (24_000, 64, 2e-4, 0.5, (1, 5, 15, 25))
-    assert (p.networks.z_dim, p.size, p.lam, p.window, p.mask, p.study.test_images) == (100, 64, 1e-4, 7, "center", 2_000)
+    assert (p.networks.z_dim, p.size, p.lam, p.window, p.mask, p.study.test_images) == (
+        100,
+        64,
+        1e-4,
+        7,
+        "center",
+        2_000,
+    )
     search, shaping = p.searches["report"], p.shapings["report"]
     assert (search.iterations, search.lr, search.clip, search.optimiser) == (1_000, 0.01, 1.0, "nesterov")
     assert (shaping.layer, shaping.steps, shaping.step_size, shaping.batch, shaping.lr) == (2, 50, 0.1, 60, 2e-4)
@@ -99,4 +124,5 @@ def test_the_plan_lists_every_row_once_inputs_first(name):
 @pytest.mark.parametrize("name, images", [("smoke", 1_000), ("laptop", 55_000), ("paper", 55_000)])
 def test_training_lasts_until_the_last_sample_grid(name, images):
     from cgi_helpers.pipeline.stages import sample_steps
+
     assert max(sample_steps(get_preset(name), images)) <= get_preset(name).training.iterations

@@ -37,6 +37,7 @@ def features(G, z, layer):
 
 # --- the reference
 
+
 def scaled(h, norm, mean, var):
     mean, var, weight, bias = (v.view(1, -1, 1, 1) for v in (mean, var, norm.weight, norm.bias))
     return (h - mean) / torch.sqrt(var + norm.eps) * weight + bias
@@ -47,7 +48,9 @@ def reference_image(G, h, layer):
     if layer == G.layers:
         return torch.minimum(torch.maximum(h, -torch.ones_like(h)), torch.ones_like(h))
     for block in G.blocks[layer:-1]:
-        h = scaled(F.conv_transpose2d(h, block[0].weight, None, 2, 1), block[1], block[1].running_mean, block[1].running_var)
+        h = scaled(
+            F.conv_transpose2d(h, block[0].weight, None, 2, 1), block[1], block[1].running_mean, block[1].running_var
+        )
         h = h * (h > 0)
     h = F.conv_transpose2d(h, G.blocks[-1][0].weight, G.blocks[-1][0].bias, 2, 1)
     return (torch.exp(h) - torch.exp(-h)) / (torch.exp(h) + torch.exp(-h))
@@ -78,7 +81,7 @@ def reference_path(G, D, h, layer, steps, step_size, momentum, mode, saturating,
         logits = reference_logits(D, x, mode)
         probability = 1 / (1 + torch.exp(-logits))
         loss = torch.log(1 - probability) if saturating else -torch.log(probability)
-        gradient, = torch.autograd.grad(loss.sum(), point)
+        (gradient,) = torch.autograd.grad(loss.sum(), point)
         path.append((h, x.detach(), logits.detach()))
         velocity = momentum * velocity - step_size * gradient
         h = h + velocity
@@ -87,7 +90,9 @@ def reference_path(G, D, h, layer, steps, step_size, momentum, mode, saturating,
 
 @pytest.mark.parametrize("mode", ["independent", "batch"])
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("inpainting, saturating, momentum", [(False, False, 0.9), (True, False, 0.9), (True, True, 0.5)])
+@pytest.mark.parametrize(
+    "inpainting, saturating, momentum", [(False, False, 0.9), (True, False, 0.9), (True, True, 0.5)]
+)
 def test_equals_the_reference_at_every_step(mode, layer, inpainting, saturating, momentum):
     G, D = nets()
     h, y, mask = features(G, latents(4), layer), images(4), block_mask(SIZE, generator(5)).double()
@@ -132,17 +137,20 @@ def test_refinement_raises_the_score():
 
 # --- limits
 
+
 @pytest.mark.parametrize("stop", ["best", "median", "probabilistic"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_step_is_the_identity(stop, layer):
     G, D = nets()
     h, y = features(G, latents(3), layer), images(3)
-    (step, state), = refine(G, D, h, layer=layer, steps=0, stop=stop)
+    ((step, state),) = refine(G, D, h, layer=layer, steps=0, stop=stop)
     assert step == 0 and torch.equal(state["features"], h)
     torch.testing.assert_close(state["images"], G(latents(3)), rtol=0, atol=1e-12)
     torch.testing.assert_close(state["logits"], D(G(latents(3)), "independent"), rtol=0, atol=1e-12)
     assert state["steps"].tolist() == [0, 0, 0]
-    inpainted, _ = refine_all(G, D, latents(3), layer=layer, steps=0, compose=lambda x, rows: composite(y[rows], x, center_mask(SIZE)))
+    inpainted, _ = refine_all(
+        G, D, latents(3), layer=layer, steps=0, compose=lambda x, rows: composite(y[rows], x, center_mask(SIZE))
+    )
     torch.testing.assert_close(inpainted, composite(y, G(latents(3)), center_mask(SIZE)), rtol=0, atol=1e-12)
 
 
@@ -152,8 +160,16 @@ def test_known_pixels_never_change(mode, layer):
     G, D = nets()
     y, mask = images(4), torch.cat([block_mask(SIZE, generator(i)) for i in range(4)])
     known = mask.bool()
-    for _, state in refine(G, D, features(G, latents(4), layer), layer=layer, steps=6, step_size=0.3, mode=mode,
-                           compose=lambda x: composite(y, x, mask)):
+    for _, state in refine(
+        G,
+        D,
+        features(G, latents(4), layer),
+        layer=layer,
+        steps=6,
+        step_size=0.3,
+        mode=mode,
+        compose=lambda x: composite(y, x, mask),
+    ):
         assert torch.equal(state["images"][known], y[known])
     assert (state["images"] - composite(y, G(latents(4)), mask))[~known].abs().max() > 0.01
 
@@ -162,7 +178,9 @@ def test_gradient_from_known_pixels_does_not_reach_the_activations():
     """In pixel space only the hole may move: D's gradient elsewhere ends in the composition."""
     G, D = nets()
     y, mask = images(2), center_mask(SIZE)
-    state = last(refine(G, D, G(latents(2)), layer=G.layers, steps=4, compose=lambda x: composite(y, x, mask), step_size=0.2))
+    state = last(
+        refine(G, D, G(latents(2)), layer=G.layers, steps=4, compose=lambda x: composite(y, x, mask), step_size=0.2)
+    )
     known = mask.bool().expand(2, -1, -1, -1)
     moved = state["features"] - G(latents(2))
     assert moved[known].eq(0).all() and moved[~known].ne(0).any()
@@ -170,10 +188,11 @@ def test_gradient_from_known_pixels_does_not_reach_the_activations():
 
 class Peaked(nn.Module):
     """A judge that likes grey pixels: momentum carries an image past the top, so that the best step lies on the way."""
+
     channels, size = 1, SIZE
 
     def forward(self, x, mode):
-        return -(x ** 2).flatten(1).mean(1)
+        return -(x**2).flatten(1).mean(1)
 
 
 @pytest.mark.parametrize("D, step_size", [(Peaked(), 40), (nets()[1], 40)], ids=["peaked", "network"])
@@ -183,7 +202,9 @@ def test_the_returned_image_scored_again_has_the_best_score_of_the_path(D, step_
     def compose(x):
         return composite(y, x, center_mask(SIZE))
 
-    states = [s for _, s in refine(G, D, features(G, latents(8), 1), layer=1, steps=25, step_size=step_size, compose=compose)]
+    states = [
+        s for _, s in refine(G, D, features(G, latents(8), 1), layer=1, steps=25, step_size=step_size, compose=compose)
+    ]
     path = torch.stack([s["path"] for s in states])
     state, best = states[-1], path.max(0)
     assert (best.indices < 25).sum() > 2 and len(best.indices.unique()) > 2  # the rule had something to choose
@@ -193,6 +214,7 @@ def test_the_returned_image_scored_again_has_the_best_score_of_the_path(D, step_
 
 
 # --- stopping rules
+
 
 def test_median_freezes_an_image_once_its_logit_exceeds_the_threshold():
     G, D = nets()
@@ -233,6 +255,7 @@ def test_probabilistic_freezes_each_image_by_its_own_draws():
 
 # --- independence and coupling
 
+
 @pytest.mark.parametrize("dtype, steps, tolerance", [(torch.float64, 20, 1e-9), (torch.float32, 1, 1e-5)])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_an_image_alone_or_among_64_in_independent_mode(dtype, steps, tolerance, layer):
@@ -241,7 +264,9 @@ def test_an_image_alone_or_among_64_in_independent_mode(dtype, steps, tolerance,
     options = dict(layer=layer, steps=steps, step_size=0.1)
     together, logits = refine_all(G, D, z, compose=lambda x, rows: composite(y[rows], x, mask), **options)
     for i in (0, 31, 63):
-        alone, logit = refine_all(G, D, z[i:i + 1], compose=lambda x, rows, i=i: composite(y[i:i + 1], x, mask), **options)
+        alone, logit = refine_all(
+            G, D, z[i : i + 1], compose=lambda x, rows, i=i: composite(y[i : i + 1], x, mask), **options
+        )
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=tolerance)
         torch.testing.assert_close(logit[0], logits[i], rtol=0, atol=100 * tolerance)
 
@@ -255,7 +280,9 @@ def test_images_are_coupled_in_batch_mode():
     changed = h.clone()
     changed[7] = features(G, latents(1, seed=1), 1)
     assert (last(refine(G, D, changed, **options))["images"][0] - together["images"][0]).abs().max() > 1e-4
-    assert not torch.allclose(together["images"], last(refine(G, D, h, **{**options, "mode": "independent"}))["images"], atol=1e-3)
+    assert not torch.allclose(
+        together["images"], last(refine(G, D, h, **{**options, "mode": "independent"}))["images"], atol=1e-3
+    )
 
 
 def test_micro_batches_are_fixed_by_index():
@@ -265,7 +292,9 @@ def test_micro_batches_are_fixed_by_index():
     whole, logits = refine_all(G, D, z, batch_size=4, compose=lambda x, rows: composite(y[rows], x, mask), **options)
     assert whole.shape == y.shape and logits.shape == (11,)
     for rows in (slice(0, 4), slice(4, 8), slice(8, 11)):
-        part = last(refine(G, D, features(G, z[rows], 1), compose=lambda x, rows=rows: composite(y[rows], x, mask), **options))
+        part = last(
+            refine(G, D, features(G, z[rows], 1), compose=lambda x, rows=rows: composite(y[rows], x, mask), **options)
+        )
         assert torch.equal(part["images"], whole[rows]) and torch.equal(part["logits"], logits[rows])
     eight, _ = refine_all(G, D, z[:8], batch_size=4, compose=lambda x, rows: composite(y[rows], x, mask), **options)
     assert torch.equal(eight, whole[:8])
@@ -283,18 +312,25 @@ def test_micro_batches_draw_their_own_probabilistic_stops():
 
 # --- the overlay that refine knows
 
+
 @pytest.mark.parametrize("mode", ["independent", "batch"])
 @pytest.mark.parametrize("size, masks", [(16, "center"), (64, "center"), (64, "each its own"), (32, "half")])
 def test_an_overlay_gives_what_the_whole_networks_give(mode, size, masks):
     """The same path as with a function that hides where the hole is; every layer, also holes at the border."""
     G, D = nets(size)
     y = images(3, size)
-    mask = {"center": lambda: center_mask(size), "half": lambda: half_mask(size),
-            "each its own": lambda: torch.cat([block_mask(size, generator(i)) for i in range(3)])}[masks]().double()
+    mask = {
+        "center": lambda: center_mask(size),
+        "half": lambda: half_mask(size),
+        "each its own": lambda: torch.cat([block_mask(size, generator(i)) for i in range(3)]),
+    }[masks]().double()
     for layer in range(G.layers + 1):
         h, options = features(G, latents(3), layer), dict(layer=layer, steps=6, step_size=0.2, mode=mode)
-        for (_, a), (_, b) in zip(refine(G, D, h, compose=Overlay(y, mask), **options),
-                                  refine(G, D, h, compose=lambda x: composite(y, x, mask), **options), strict=True):
+        for (_, a), (_, b) in zip(
+            refine(G, D, h, compose=Overlay(y, mask), **options),
+            refine(G, D, h, compose=lambda x: composite(y, x, mask), **options),
+            strict=True,
+        ):
             for key in ("images", "features", "logits", "path"):
                 torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-8)
     assert (b["features"] - h).abs().max() > 1e-4
@@ -325,18 +361,23 @@ def test_an_overlay_of_all_images_serves_micro_batches():
 def test_an_overlay_suits_every_normalisation(norm):
     G, D = nets(32)[0], lively(Discriminator(16, size=32, norm=norm), 1)
     y, mask, h = images(2, 32), center_mask(32), features(nets(32)[0], latents(2), 1)
-    a, b = (last(refine(G, D, h, layer=1, steps=3, compose=c)) for c in (Overlay(y, mask), lambda x: composite(y, x, mask)))
+    a, b = (
+        last(refine(G, D, h, layer=1, steps=3, compose=c)) for c in (Overlay(y, mask), lambda x: composite(y, x, mask))
+    )
     torch.testing.assert_close(a["images"], b["images"], rtol=0, atol=1e-8)
     torch.testing.assert_close(a["path"], b["path"], rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("y, mask, message", [
-    (images(3), center_mask(SIZE), "3 images and 1 masks for 2 activations"),
-    (images(2), center_mask(SIZE).expand(3, -1, -1, -1), "2 images and 3 masks for 2 activations"),
-    (images(2, size=64), center_mask(64), r"shape \(N, 1, 16, 16\)"),
-    (images(2), center_mask(64), "A mask must have shape"),
-    (images(2) * 255, center_mask(SIZE), r"must lie in \[-1, 1\]"),
-])
+@pytest.mark.parametrize(
+    "y, mask, message",
+    [
+        (images(3), center_mask(SIZE), "3 images and 1 masks for 2 activations"),
+        (images(2), center_mask(SIZE).expand(3, -1, -1, -1), "2 images and 3 masks for 2 activations"),
+        (images(2, size=64), center_mask(64), r"shape \(N, 1, 16, 16\)"),
+        (images(2), center_mask(64), "A mask must have shape"),
+        (images(2) * 255, center_mask(SIZE), r"must lie in \[-1, 1\]"),
+    ],
+)
 def test_an_overlay_that_does_not_fit_is_one_sentence(y, mask, message):
     G, D = nets()
     with pytest.raises(ValueError, match=message) as error:
@@ -345,6 +386,7 @@ def test_an_overlay_that_does_not_fit_is_one_sentence(y, mask, message):
 
 
 # --- G and D are only looked at
+
 
 @pytest.mark.parametrize("mode", ["independent", "batch"])
 @pytest.mark.parametrize("training", [False, True])
@@ -390,19 +432,23 @@ def test_works_inside_no_grad():
 
 # --- bad input: one sentence, before the first step
 
-@pytest.mark.parametrize("change, message", [
-    (dict(layer=3), "Layer must be an integer from 0 .4x4. to 2 .the image. but is 3"),
-    (dict(layer=-1), "Layer must be"),
-    (dict(layer=1.5), "Layer must be"),
-    (dict(steps=-1), "refinement steps must be an integer >= 0 but is -1"),
-    (dict(steps=2.5), "refinement steps must be an integer >= 0 but is 2.5"),
-    (dict(steps="50"), "refinement steps must be an integer >= 0 but is '50'"),
-    (dict(step_size=0), "step size must be positive but is 0"),
-    (dict(step_size=-0.1), "step size must be positive"),
-    (dict(step_size=math.nan), "step size must be positive"),
-    (dict(stop="mean"), "Unknown stopping rule 'mean': use one of best, median, probabilistic"),
-    (dict(mode="train"), "Unknown discriminator mode 'train'"),
-])
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(layer=3), "Layer must be an integer from 0 .4x4. to 2 .the image. but is 3"),
+        (dict(layer=-1), "Layer must be"),
+        (dict(layer=1.5), "Layer must be"),
+        (dict(steps=-1), "refinement steps must be an integer >= 0 but is -1"),
+        (dict(steps=2.5), "refinement steps must be an integer >= 0 but is 2.5"),
+        (dict(steps="50"), "refinement steps must be an integer >= 0 but is '50'"),
+        (dict(step_size=0), "step size must be positive but is 0"),
+        (dict(step_size=-0.1), "step size must be positive"),
+        (dict(step_size=math.nan), "step size must be positive"),
+        (dict(stop="mean"), "Unknown stopping rule 'mean': use one of best, median, probabilistic"),
+        (dict(mode="train"), "Unknown discriminator mode 'train'"),
+    ],
+)
 def test_bad_options_are_one_sentence(change, message):
     G, D = nets()
     arguments = {**dict(layer=1, steps=2, step_size=0.1), **change}
@@ -414,11 +460,15 @@ def test_bad_options_are_one_sentence(change, message):
             check_options(G, **arguments)
 
 
-@pytest.mark.parametrize("y, message", [
-    (images(2) * 255, r"must lie in \[-1, 1\]"),
-    (images(2, size=64), "Images and mask must be of one size"),
-    (torch.where(images(2) > 0.9, torch.nan, images(2)), "NaN"),
-], ids=["range", "size", "nan"])
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (images(2) * 255, r"must lie in \[-1, 1\]"),
+        (images(2, size=64), "Images and mask must be of one size"),
+        (torch.where(images(2) > 0.9, torch.nan, images(2)), "NaN"),
+    ],
+    ids=["range", "size", "nan"],
+)
 def test_a_bad_context_is_one_sentence(y, message):
     G, D = nets()
     with pytest.raises(ValueError, match=message) as error:

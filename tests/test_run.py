@@ -31,7 +31,13 @@ posix = pytest.mark.skipif(os.name == "nt", reason="the fake installer is a scri
 @pytest.fixture
 def clone(tmp_path):
     """A folder with run.py, what it reads, two empty notebooks, and benchmarks/run.py as the job to do."""
-    for name in ("run.py", "pyproject.toml", "requirements.lock", "cgi_helpers/__init__.py", "cgi_helpers/pipeline/presets.py"):
+    for name in (
+        "run.py",
+        "pyproject.toml",
+        "requirements.lock",
+        "cgi_helpers/__init__.py",
+        "cgi_helpers/pipeline/presets.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("benchmarks/run.py", "notebooks/02_b.ipynb", "notebooks/01_a.ipynb", "notebooks/draft.ipynb"):
@@ -40,15 +46,22 @@ def clone(tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "uv.py").write_text(FAKE_UV.format(log=str(tmp_path / "log")))
-    (tools / "uv").write_text(f"#!/bin/sh\nexec '{sys.executable}' '{tools / 'uv.py'}' \"$@\"\n")  # a #! line takes no path with spaces
+    (tools / "uv").write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' '{tools / 'uv.py'}' \"$@\"\n"
+    )  # a #! line takes no path with spaces
     (tools / "uv").chmod(0o755)
     return tmp_path
 
 
 def run(clone, *arguments, says="", **more):
     """Run the copy with only the fake uv on PATH."""
-    return subprocess.run([sys.executable, clone / "run.py", *arguments], capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "PATH": str(clone / "tools"), "FAKE_SAYS": says, **more})
+    return subprocess.run(
+        [sys.executable, clone / "run.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PATH": str(clone / "tools"), "FAKE_SAYS": says, **more},
+    )
 
 
 def log(clone):
@@ -72,7 +85,7 @@ def module(clone, monkeypatch):
 def one_sentence(result):
     """The only line on stderr of a refused command."""
     assert result.returncode == 1
-    line, = result.stderr.splitlines()
+    (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ") and line.endswith((".", "`.", ").")) and "Traceback" not in result.stdout
     return line
 
@@ -124,18 +137,24 @@ def test_a_full_disk_is_told_even_if_the_installer_does_not(module, monkeypatch)
 
 
 @posix
-@pytest.mark.parametrize("says, sentence", [
-    ("error: failed to write: No space left on device (os error 28)", "disk is full"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("error: Request failed after 3 retries\n  Caused by: Failed to fetch: `somewhere`", "cannot be reached"),
-    ("error: Could not connect\n  Caused by: dns error", "cannot be reached"),
-    ("WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
-     "ERROR: No matching distribution found for torch", "cannot be reached"),
-    ("error: no solution\nhint: the network was disabled", "cannot be reached"),
-    ("error: unexpected argument '--torch-backend' found", "This uv is too old"),
-    ("error: failed to create directory `x`: Read-only file system (os error 30)", "cannot be written"),
-    ("Resolved 3 packages\nerror: torch has no wheel for this platform\nhint: another", "torch has no wheel"),
-])
+@pytest.mark.parametrize(
+    "says, sentence",
+    [
+        ("error: failed to write: No space left on device (os error 28)", "disk is full"),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        ("error: Request failed after 3 retries\n  Caused by: Failed to fetch: `somewhere`", "cannot be reached"),
+        ("error: Could not connect\n  Caused by: dns error", "cannot be reached"),
+        (
+            "WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
+            "ERROR: No matching distribution found for torch",
+            "cannot be reached",
+        ),
+        ("error: no solution\nhint: the network was disabled", "cannot be reached"),
+        ("error: unexpected argument '--torch-backend' found", "This uv is too old"),
+        ("error: failed to create directory `x`: Read-only file system (os error 30)", "cannot be written"),
+        ("Resolved 3 packages\nerror: torch has no wheel for this platform\nhint: another", "torch has no wheel"),
+    ],
+)
 def test_a_failing_installer_is_one_sentence(clone, says, sentence):
     assert sentence in one_sentence(run(clone, "bench", says=says))
     assert not (clone / ".venv" / "installed-by-run.txt").exists()
@@ -166,6 +185,7 @@ def test_without_uv_the_module_venv_and_pip_are_used(module, monkeypatch):
     def step(command):
         commands.append([str(c) for c in command])
         module.VENV.mkdir(exist_ok=True)
+
     monkeypatch.setattr(module, "install_step", step)
     module.ensure_venv()
     base, python, what = module.base_python(), str(module.venv_python()), ["-c", str(module.LOCK), "-e", ".[lab,test]"]
@@ -176,13 +196,23 @@ def test_without_uv_the_module_venv_and_pip_are_used(module, monkeypatch):
     commands.clear()
     module.ensure_venv()
     uv = str(module.venv_python().with_name("uv"))
-    assert commands == [[base, "-m", "venv", str(module.VENV)], [python, "-m", "pip", "install", "uv"],
-                        [uv, "pip", "install", "--python", python, "--torch-backend", "auto", *what]]
+    assert commands == [
+        [base, "-m", "venv", str(module.VENV)],
+        [python, "-m", "pip", "install", "uv"],
+        [uv, "pip", "install", "--python", python, "--torch-backend", "auto", *what],
+    ]
 
 
 @posix
-@pytest.mark.parametrize("options, more, chosen", [([], {}, None), (["--cpu"], {}, "cpu"), ([], {"UV_TORCH_BACKEND": "auto"}, "auto"),
-                                                   (["--cpu"], {"UV_TORCH_BACKEND": "cu128"}, "cpu")])
+@pytest.mark.parametrize(
+    "options, more, chosen",
+    [
+        ([], {}, None),
+        (["--cpu"], {}, "cpu"),
+        ([], {"UV_TORCH_BACKEND": "auto"}, "auto"),
+        (["--cpu"], {"UV_TORCH_BACKEND": "cu128"}, "cpu"),
+    ],
+)
 def test_the_small_installation_is_offered_before_the_large_one(clone, monkeypatch, options, more, chosen):
     monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
     fake = clone / "tools" / "uv.py"
@@ -206,12 +236,16 @@ def test_a_uv_that_does_not_start_is_not_used(module, clone, monkeypatch):
     assert tools == [None]
 
 
-@pytest.mark.parametrize("arguments, sentence", [
-    (["figures", "--preset", "lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
-    (["figures", "--preset", "smoke,lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
-    (["figures", "--jobs", "0"], "The number of jobs must be at least 1 but is 0."),
-    (["figure"], "run.py figures | test | lab | bench"), ([], "run.py figures | test | lab | bench"),
-])
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["figures", "--preset", "lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
+        (["figures", "--preset", "smoke,lptop"], "Unknown preset 'lptop': use one of smoke, laptop, paper."),
+        (["figures", "--jobs", "0"], "The number of jobs must be at least 1 but is 0."),
+        (["figure"], "run.py figures | test | lab | bench"),
+        ([], "run.py figures | test | lab | bench"),
+    ],
+)
 def test_bad_commands_are_refused_before_any_work(clone, arguments, sentence):
     assert sentence in one_sentence(run(clone, *arguments))
     assert not (clone / ".venv").exists() and log(clone) == []
@@ -228,14 +262,17 @@ def test_no_notebooks_is_a_failure(clone, module, monkeypatch, capsys):
 @pytest.fixture
 def calls(module, monkeypatch):
     """Record what would be run; `calls.codes` are the exit codes to come."""
+
     class Calls(list):
         codes = []
+
     record = Calls()
     monkeypatch.setattr(module, "ensure_venv", lambda: "python")
 
     def call(*command, **env):
         record.append(([str(c) for c in command], env))
         return record.codes.pop(0) if record.codes else 0
+
     monkeypatch.setattr(module, "call", call)
     return record
 
@@ -253,6 +290,7 @@ def test_test_runs_all_notebooks_in_order_beside_pytest_and_elsewhere(module, mo
     def finish(child):
         ended.append(child)
         return codes[1 - child]
+
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(module, "ensure_venv", lambda: "python")
     monkeypatch.setattr(module, "cores", lambda: 3)
@@ -264,7 +302,10 @@ def test_test_runs_all_notebooks_in_order_beside_pytest_and_elsewhere(module, mo
     assert {"--nbval-lax", "--nbval-current-env"} <= set(cells) and any("cell-timeout" in c for c in cells)
     assert [Path(c).name for c in cells if c.endswith(".ipynb")] == ["01_a.ipynb", "02_b.ipynb"]
     assert env["CGI_PRESET"] == env_cells["CGI_PRESET"] == "smoke" and env["CGI_ROOT"] != env_cells["CGI_ROOT"]
-    assert env["OMP_NUM_THREADS"] == env_cells["OMP_NUM_THREADS"] == "1" and (env["CGI_SYNC"], env_cells["CGI_SYNC"]) == ("0", "1")
+    assert env["OMP_NUM_THREADS"] == env_cells["OMP_NUM_THREADS"] == "1" and (
+        env["CGI_SYNC"],
+        env_cells["CGI_SYNC"],
+    ) == ("0", "1")
     assert not Path(env["CGI_ROOT"]).is_relative_to(module.ROOT) and not Path(env["CGI_ROOT"]).exists()
     assert ended == [1, 0] and out and terminal is None and "all cells passed" in capsys.readouterr().out
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
@@ -276,14 +317,14 @@ def test_test_runs_all_notebooks_in_order_beside_pytest_and_elsewhere(module, mo
 def test_figures_hands_everything_to_doit(module, calls, monkeypatch):
     monkeypatch.delenv("CGI_PRESET", raising=False)
     assert module.main(["figures", "--seed", "3", "--device", "cpu"]) == 0
-    (command, _), = calls
+    ((command, _),) = calls
     assert command[:4] == ["python", "-m", "doit", "run"] and command[-3:] == ["preset=laptop", "seed=3", "device=cpu"]
     assert "--always-execute" not in command
 
 
 def test_fresh_asks_for_every_stage_and_every_notebook(module, calls):
     assert module.main(["figures", "--preset", "smoke", "--fresh"]) == 0
-    (command, _), = calls
+    ((command, _),) = calls
     assert "--always-execute" in command and command[-1] == "fresh=1" and not {"-n", "--continue"} & set(command)
 
 
@@ -291,7 +332,7 @@ def test_several_seeds_and_presets_are_jobs_side_by_side(module, calls, monkeypa
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(module.os, "cpu_count", lambda: 8)
     assert module.main(["figures", "--preset", "smoke,laptop", "--seed", "0,1", "--jobs", "4"]) == 0
-    (command, env), = calls
+    ((command, env),) = calls
     assert command[command.index("-n") + 1] == "4" and "--continue" in command
     assert {"preset=smoke,laptop", "seed=0,1"} <= set(command) and env["OMP_NUM_THREADS"] == "2"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -300,7 +341,7 @@ def test_several_seeds_and_presets_are_jobs_side_by_side(module, calls, monkeypa
 
 def test_lab_opens_the_first_notebook(module, calls):
     assert module.main(["lab", "--no-browser"]) == 0
-    (command, _), = calls
+    ((command, _),) = calls
     assert command == ["python", "-m", "jupyterlab", str(module.ROOT / "notebooks" / "01_a.ipynb"), "--no-browser"]
 
 
@@ -308,12 +349,17 @@ def test_lab_opens_the_first_notebook(module, calls):
 def test_ctrl_c_waits_until_the_job_has_saved(clone):
     (clone / "benchmarks" / "run.py").write_text(
         "import pathlib, time\ntry:\n    pathlib.Path('started').touch()\n    time.sleep(20)\n"
-        "except KeyboardInterrupt:\n    time.sleep(0.6)\n    pathlib.Path('saved').touch()\n")
+        "except KeyboardInterrupt:\n    time.sleep(0.6)\n    pathlib.Path('saved').touch()\n"
+    )
     run(clone, "lab", says="")  # makes .venv; JupyterLab is not in it
     with open(clone / "errors", "w") as errors:
-        child = subprocess.Popen([sys.executable, clone / "run.py", "bench"], stderr=errors, start_new_session=True,
-                                 # a shell's background job ignores Ctrl-C, and children would inherit that
-                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        child = subprocess.Popen(
+            [sys.executable, clone / "run.py", "bench"],
+            stderr=errors,
+            start_new_session=True,
+            # a shell's background job ignores Ctrl-C, and children would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     for _ in range(2000):
         if (clone / "started").exists():
             break
@@ -324,7 +370,9 @@ def test_ctrl_c_waits_until_the_job_has_saved(clone):
 
 
 @posix
-@pytest.mark.parametrize("installed, expected", [(True, []), (False, ["update", "install -y --no-install-recommends chromium"])])
+@pytest.mark.parametrize(
+    "installed, expected", [(True, []), (False, ["update", "install -y --no-install-recommends chromium"])]
+)
 def test_ci_installs_a_browser_at_most_and_runs_the_tests(tmp_path, installed, expected):
     ci = tmp_path / "with a space" / ".ci"
     ci.mkdir(parents=True)
@@ -333,10 +381,15 @@ def test_ci_installs_a_browser_at_most_and_runs_the_tests(tmp_path, installed, e
     tools = tmp_path / "tools"
     tools.mkdir()
     commands = {"apt-get": note, "python3": note, "chromium" if installed else "other": ""}
-    for path, body in {**{tools / name: body for name, body in commands.items()}, ci / "lowest": "echo lowest >> " + f"'{tmp_path}/log'"}.items():
+    for path, body in {
+        **{tools / name: body for name, body in commands.items()},
+        ci / "lowest": "echo lowest >> " + f"'{tmp_path}/log'",
+    }.items():
         path.write_text(f"#!/bin/sh\n{body}\n")
         path.chmod(0o755)
     for name in ("bash", "sh", "dirname", "env"):
         (tools / name).symlink_to(shutil.which(name))
-    subprocess.run([ci / "run"], check=True, stdin=subprocess.DEVNULL, timeout=600, env={**os.environ, "PATH": str(tools)})
+    subprocess.run(
+        [ci / "run"], check=True, stdin=subprocess.DEVNULL, timeout=600, env={**os.environ, "PATH": str(tools)}
+    )
     assert (tmp_path / "log").read_text().splitlines() == [*expected, "run.py test", "lowest"]

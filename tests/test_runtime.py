@@ -13,6 +13,7 @@ from cgi_helpers.method import runtime
 
 # --- devices and precision
 
+
 @pytest.mark.parametrize("name", ["gpu", "mps", "", "CPU", "cuda0", 3])
 def test_unknown_device_is_refused(name):
     with pytest.raises(ValueError, match="Unknown device .*: use 'auto', 'cpu', 'cuda' or 'cuda:N'"):
@@ -46,13 +47,18 @@ def test_auto_prefers_cuda(monkeypatch):
 
 def test_bfloat16_on_gpus_from_ampere_on(monkeypatch):
     monkeypatch.delenv("CGI_FLOAT32", raising=False)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5), "cuda:2": (9, 0)}.__getitem__)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", {"cuda:0": (8, 0), "cuda:1": (7, 5), "cuda:2": (9, 0)}.__getitem__
+    )
     assert [runtime.fast_dtype(f"cuda:{i}") for i in range(3)] == [torch.bfloat16, None, torch.bfloat16]
     monkeypatch.setenv("CGI_FLOAT32", "1")
     assert runtime.fast_dtype("cuda:0") is None
 
 
-@pytest.mark.parametrize("found, expected", [(set(), None), ({"avx512_f"}, None), ({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16)])
+@pytest.mark.parametrize(
+    "found, expected",
+    [(set(), None), ({"avx512_f"}, None), ({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16)],
+)
 def test_bfloat16_only_where_the_hardware_has_it(monkeypatch, found, expected):
     monkeypatch.delenv("CGI_FLOAT32", raising=False)
     monkeypatch.setattr(runtime, "cpu_features", lambda: found)
@@ -67,14 +73,18 @@ def test_features_are_asked_of_torch_then_of_linux(monkeypatch, tmp_path):
     told = {"avx2": True, "avx512_bf16": False, "num_sockets": 1, "cpu_name": "x"}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
     assert runtime.cpu_features() == {"avx2"}
-    monkeypatch.delattr(torch.cpu, "get_capabilities")   # as in versions that lack it
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in versions that lack it
     cpuinfo = tmp_path / "cpuinfo"
     assert runtime.cpu_features(cpuinfo) == set()
-    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: odd\n")
+    cpuinfo.write_text(
+        "processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: odd\n"
+    )
     assert {"fpu", "avx2", "amx_bf16"} <= runtime.cpu_features(cpuinfo) and "odd" not in runtime.cpu_features(cpuinfo)
 
 
-@pytest.mark.skipif(not (hasattr(torch.cpu, "get_capabilities") and runtime.CPUINFO.exists()), reason="needs both sources")
+@pytest.mark.skipif(
+    not (hasattr(torch.cpu, "get_capabilities") and runtime.CPUINFO.exists()), reason="needs both sources"
+)
 def test_torch_and_linux_name_the_same_units(monkeypatch):
     units = {"avx2", "avx512_bf16", "amx_bf16"}
     by_torch = runtime.cpu_features() & units
@@ -84,6 +94,7 @@ def test_torch_and_linux_name_the_same_units(monkeypatch):
 
 # --- random streams
 
+
 def test_a_stream_depends_on_its_keys_only():
     def draw(*keys):
         return torch.rand(4, generator=runtime.generator(*keys)).tolist()
@@ -92,7 +103,15 @@ def test_a_stream_depends_on_its_keys_only():
     first = draw(0, "z", 3)
     torch.manual_seed(2)
     assert draw(0, "z", 3) == first
-    others = [draw(0, "z", 4), draw(1, "z", 3), draw(0, "y", 3), draw(0, "z", "3"), draw(0, "z"), draw("0z3"), draw(0, "z", 3, 0)]
+    others = [
+        draw(0, "z", 4),
+        draw(1, "z", 3),
+        draw(0, "y", 3),
+        draw(0, "z", "3"),
+        draw(0, "z"),
+        draw("0z3"),
+        draw(0, "z", 3, 0),
+    ]
     assert len({tuple(o) for o in [first, *others]}) == 8
 
 
@@ -101,10 +120,12 @@ def test_row_i_of_draw_z_does_not_depend_on_the_number_of_rows(prior):
     z = runtime.draw_z(300, 50, prior, 7, "x")
     assert torch.equal(runtime.draw_z(3, 50, prior, 7, "x"), z[:3]) and not torch.equal(z[0], z[1])
     assert z.mean().item() == pytest.approx(0, abs=0.03)
-    assert z.std().item() == pytest.approx(1 if prior == "normal" else 3 ** -0.5, rel=0.03)
+    assert z.std().item() == pytest.approx(1 if prior == "normal" else 3**-0.5, rel=0.03)
     assert (z.abs().max() <= 1) == (prior == "uniform")
     batch = runtime.draw_z_batch(300, 50, prior, 7, "x")
-    assert torch.equal(batch, runtime.draw_z_batch(300, 50, prior, 7, "x")) and (batch.abs().max() <= 1) == (prior == "uniform")
+    assert torch.equal(batch, runtime.draw_z_batch(300, 50, prior, 7, "x")) and (batch.abs().max() <= 1) == (
+        prior == "uniform"
+    )
 
 
 def test_unknown_prior_is_refused():
@@ -113,6 +134,7 @@ def test_unknown_prior_is_refused():
 
 
 # --- loops
+
 
 def test_frozen_restores_every_mode_and_flag_also_after_an_error():
     net, other = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2)), nn.Linear(2, 2)
@@ -139,10 +161,15 @@ def test_last_exhausts_a_loop(capsys):
 
 
 def test_versions_name_what_results_depend_on():
-    assert runtime.versions()["torch"] == torch.__version__ and set(runtime.versions()) == {"python", "torch", "machine"}
+    assert runtime.versions()["torch"] == torch.__version__ and set(runtime.versions()) == {
+        "python",
+        "torch",
+        "machine",
+    }
 
 
 # --- Ctrl-C
+
 
 def test_ctrl_c_waits_for_the_end_of_the_step():
     handler = signal.getsignal(signal.SIGINT)

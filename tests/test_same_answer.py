@@ -41,6 +41,7 @@ def reference(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     monkeypatch.delitem(sys.modules, "reference", raising=False)
     import reference
+
     return reference
 
 
@@ -48,9 +49,13 @@ def test_one_iteration_of_the_search_agrees_with_the_reference_in_float32(shippe
     _, nets, y, mask = shipped
     G, z = exact(nets["generator"]), draw_z(len(y), 100, "normal", 0, "same").clamp(-1, 1)
     (_, one), (_, two) = find_latent(G, None, y, mask, z=z, iterations=1, clip=1.0)
-    after, _, context, _ = reference.search_step(G, exact(nets["report"]), z, torch.zeros_like(z), y, weight_map(mask), 0)
+    after, _, context, _ = reference.search_step(
+        G, exact(nets["report"]), z, torch.zeros_like(z), y, weight_map(mask), 0
+    )
     torch.testing.assert_close(one["context"], context, rtol=1e-4, atol=0)
-    _, _, context, _ = reference.search_step(G, exact(nets["report"]), after, torch.zeros_like(z), y, weight_map(mask), 1)
+    _, _, context, _ = reference.search_step(
+        G, exact(nets["report"]), after, torch.zeros_like(z), y, weight_map(mask), 1
+    )
     torch.testing.assert_close(two["context"], context, rtol=1e-4, atol=0)  # from one gradient step further
 
 
@@ -59,9 +64,23 @@ def test_one_step_of_the_refinement_agrees_with_the_reference_in_float32(shipped
     s = p.shapings["report"]
     G, D, z = exact(nets["generator"]), exact(nets["report"]), draw_z(len(y), 100, "normal", 0, "same")
     h = G.to_features(z, s.layer).detach()
-    state = last(refine(G, D, h, layer=s.layer, steps=1, step_size=s.step_size, mode="batch", compose=Overlay(y, mask), stop="median",
-                        threshold=float("inf")))
-    moved, _ = reference.refine_step(G, copy.deepcopy(D).train(), z, h, torch.zeros_like(h), y, mask, s.layer, s.step_size)
+    state = last(
+        refine(
+            G,
+            D,
+            h,
+            layer=s.layer,
+            steps=1,
+            step_size=s.step_size,
+            mode="batch",
+            compose=Overlay(y, mask),
+            stop="median",
+            threshold=float("inf"),
+        )
+    )
+    moved, _ = reference.refine_step(
+        G, copy.deepcopy(D).train(), z, h, torch.zeros_like(h), y, mask, s.layer, s.step_size
+    )
     torch.testing.assert_close(state["features"], moved, rtol=0, atol=1e-4)
     torch.testing.assert_close(state["images"], composite(y, G.to_image(moved, s.layer), mask), rtol=0, atol=1e-4)
 
@@ -74,12 +93,24 @@ def test_bfloat16_changes_the_mean_psnr_by_less_than_its_bound(shipped):
         G, E = as_is(nets["generator"]), as_is(nets["encoder"])
         with torch.no_grad():
             z = E(y, mask)
-        z = last(find_latent(G, None, y, mask, z=z, iterations=best.iterations, optimiser="adam", lr=best.lr, whiten=whiten))["z"]
+        z = last(
+            find_latent(G, None, y, mask, z=z, iterations=best.iterations, optimiser="adam", lr=best.lr, whiten=whiten)
+        )["z"]
         found[precision] = [composite(y, G(z).detach(), mask)]
         for row in ("report", "per_image"):
             s = p.shapings[row]
-            found[precision].append(refine_all(G, as_is(nets[row]), z, layer=s.layer, steps=s.steps, step_size=s.step_size, mode=s.mode,
-                                               compose=Overlay(y, mask))[0])
+            found[precision].append(
+                refine_all(
+                    G,
+                    as_is(nets[row]),
+                    z,
+                    layer=s.layer,
+                    steps=s.steps,
+                    step_size=s.step_size,
+                    mode=s.mode,
+                    compose=Overlay(y, mask),
+                )[0]
+            )
     for a, b in zip(*found.values(), strict=True):
         assert not torch.equal(a, b)
         assert abs(float((metrics.psnr(a, y) - metrics.psnr(b, y)).mean())) < BOUND

@@ -20,6 +20,7 @@ REAL, MADE = (plane.Truth(CENTERS, torch.tensor(w), 0.2, torch.arange(3)) for w 
 
 class Known(nn.Module):
     """G with the density MADE: the first number of z picks the mode, the others move about its center."""
+
     z_dim, layers = 3, 0
 
     def forward(self, z):
@@ -36,6 +37,7 @@ class Optimal(nn.Module):
 
 class Identity(nn.Module):
     """G whose image is z, two numbers."""
+
     z_dim, layers = 2, 0
 
     def forward(self, z):
@@ -63,10 +65,16 @@ class Logit(nn.Module):
 
 SLOPE = torch.tensor([2.0, -1.0])
 LINEAR = Logit(SLOPE.__rmatmul__)
-OPTIONS = {"optimal_transport": dict(layer=2, steps=2), "collaborative": dict(layer=2, steps=2),
-           "collaborative_rejection": dict(layer=2, steps=2, burn_in=500, percentile=50),
-           "rejection": dict(burn_in=500, percentile=50), "metropolis_hastings": dict(chains=10, burn_in=5, thin=1),
-           "langevin": dict(steps=2), "gradient_flow": dict(steps=2), "plain": {}}
+OPTIONS = {
+    "optimal_transport": dict(layer=2, steps=2),
+    "collaborative": dict(layer=2, steps=2),
+    "collaborative_rejection": dict(layer=2, steps=2, burn_in=500, percentile=50),
+    "rejection": dict(burn_in=500, percentile=50),
+    "metropolis_hastings": dict(chains=10, burn_in=5, thin=1),
+    "langevin": dict(steps=2),
+    "gradient_flow": dict(steps=2),
+    "plain": {},
+}
 
 
 def off(images, n):
@@ -94,8 +102,10 @@ def test_kept_states_of_few_chains_have_the_true_shares_too():
 
 
 def test_percentile_shifts_the_acceptance():
-    found = [samplers.rejection(Known(), Optimal(), 500, key=(0,), burn_in=1_000, percentile=q)[1]["acceptance"]
-             for q in (20, 60, 95)]
+    found = [
+        samplers.rejection(Known(), Optimal(), 500, key=(0,), burn_in=1_000, percentile=q)[1]["acceptance"]
+        for q in (20, 60, 95)
+    ]
     assert found[0] > found[1] > found[2]
 
 
@@ -123,7 +133,7 @@ def test_optimal_transport_by_hand():
     z = draw_z(5, 2, "normal", 7)
     options = dict(key=(7,), layer=0, steps=1, step_size=0.1)
     x, _ = samplers.optimal_transport(Identity(), LINEAR, 5, lipschitz=0.5, **options)
-    torch.testing.assert_close(x, z - 0.1 * (torch.full((2,), 2 ** -0.5) - SLOPE / 0.5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x, z - 0.1 * (torch.full((2,), 2**-0.5) - SLOPE / 0.5), atol=1e-5, rtol=0)
     K = samplers.optimal_transport(Identity(), LINEAR, 5, **options)[1]["lipschitz"]
     assert 0.99 * SLOPE.norm() < K < 1.0001 * SLOPE.norm()
 

@@ -35,7 +35,7 @@ def weight_by_loops(mask, window):
     for i in range(n):
         for j in range(n):
             if m[i, j]:
-                near = m[max(0, i - reach):i + reach + 1, max(0, j - reach):j + reach + 1]
+                near = m[max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1]
                 w[i, j] = (near == 0).sum() / near.size
     return torch.from_numpy(w)
 
@@ -49,8 +49,12 @@ def scalar_search(G, D, y, mask, z, iterations, optimiser, lr, lam, window, satu
         x = G(point)[0]
         context = sum((w * (plane - known)).abs().sum() for plane, known in zip(x, y))
         probability = 1 / (1 + torch.exp(-D(x[None], "independent")[0])) if D else None
-        prior = torch.zeros(()) if D is None else lam * (torch.log(1 - probability) if saturating else -torch.log(probability))
-        gradient, = torch.autograd.grad(context + prior, point)
+        prior = (
+            torch.zeros(())
+            if D is None
+            else lam * (torch.log(1 - probability) if saturating else -torch.log(probability))
+        )
+        (gradient,) = torch.autograd.grad(context + prior, point)
         yield list(z), context.item(), prior.item()
         for i, g in enumerate(gradient[0].tolist()):
             if optimiser == "nesterov":  # Sutskever: look ahead along the new velocity
@@ -65,7 +69,9 @@ def scalar_search(G, D, y, mask, z, iterations, optimiser, lr, lam, window, satu
 
 
 @pytest.mark.parametrize("optimiser, lr", [("nesterov", 0.01), ("adam", 0.1)])
-@pytest.mark.parametrize("lam, saturating, clip, window", [(0.5, False, None, 7), (0.5, True, 0.8, 5), (None, False, 1.0, 3)])
+@pytest.mark.parametrize(
+    "lam, saturating, clip, window", [(0.5, False, None, 7), (0.5, True, 0.8, 5), (None, False, 1.0, 3)]
+)
 def test_equals_the_scalar_reference(optimiser, lr, lam, saturating, clip, window):
     G, D, y, mask, z = problem()
     if lam is None:
@@ -76,7 +82,9 @@ def test_equals_the_scalar_reference(optimiser, lr, lam, saturating, clip, windo
     assert [s for s, _ in steps] == list(range(26))
     for k in range(len(z)):
         lowest, best = math.inf, None
-        for (step, state), (point, context, prior) in zip(steps, scalar_search(G, D, y[k], mask, z[k], **options), strict=True):
+        for (step, state), (point, context, prior) in zip(
+            steps, scalar_search(G, D, y[k], mask, z[k], **options), strict=True
+        ):
             if context + prior < lowest:
                 lowest, best = context + prior, point
             assert state["context"][k].item() == pytest.approx(context, rel=1e-9)
@@ -84,7 +92,9 @@ def test_equals_the_scalar_reference(optimiser, lr, lam, saturating, clip, windo
             assert state["loss"][k].item() == pytest.approx(context + prior, rel=1e-9)
             assert state["best"][k].item() == pytest.approx(lowest, rel=1e-9)
             assert state["z"][k].tolist() == pytest.approx(best, rel=1e-8, abs=1e-9)
-            torch.testing.assert_close(state["fill"][k], G(torch.tensor([point], dtype=torch.float64))[0].detach(), rtol=0, atol=1e-8)
+            torch.testing.assert_close(
+                state["fill"][k], G(torch.tensor([point], dtype=torch.float64))[0].detach(), rtol=0, atol=1e-8
+            )
 
 
 def test_nesterov_slows_down_every_100_iterations():
@@ -98,7 +108,9 @@ def test_nesterov_slows_down_every_100_iterations():
 @pytest.mark.parametrize("optimiser, lr", [("nesterov", 0.003), ("adam", 0.1)])
 def test_the_loss_goes_down(optimiser, lr):
     G, _, y, mask, z = problem(16)
-    losses = torch.stack([s["best"] for _, s in find_latent(G, None, y, mask, z=z, iterations=150, optimiser=optimiser, lr=lr)])
+    losses = torch.stack(
+        [s["best"] for _, s in find_latent(G, None, y, mask, z=z, iterations=150, optimiser=optimiser, lr=lr)]
+    )
     assert (losses.diff(dim=0) <= 0).all()
     assert (losses[-1] < losses[0]).all() and losses[-1].mean() < 0.5 * losses[0].mean()
 
@@ -134,6 +146,7 @@ def test_known_pixels_far_from_the_hole_and_missing_ones_do_not_matter():
 
 # --- independence
 
+
 @pytest.mark.parametrize("dtype, iterations, tolerance", [(torch.float64, 20, 1e-9), (torch.float32, 1, 1e-5)])
 @pytest.mark.parametrize("optimiser", ["nesterov", "adam"])
 def test_an_image_alone_or_among_64(dtype, iterations, tolerance, optimiser):
@@ -142,7 +155,7 @@ def test_an_image_alone_or_among_64(dtype, iterations, tolerance, optimiser):
     options = dict(iterations=iterations, optimiser=optimiser, lr=0.02, lam=0.3)
     together = last(find_latent(G, D, y, mask, z=z, **options))
     for i in (0, 17, 63):
-        alone = last(find_latent(G, D, y[i:i + 1], mask, z=z[i:i + 1], **options))
+        alone = last(find_latent(G, D, y[i : i + 1], mask, z=z[i : i + 1], **options))
         for key in ("z", "fill"):
             torch.testing.assert_close(alone[key][0], together[key][i], rtol=0, atol=tolerance)
 
@@ -152,18 +165,22 @@ def test_every_image_may_have_its_own_mask():
     masks = torch.cat([block_mask(SIZE, generator(i)) for i in range(4)])
     together = last(find_latent(G, None, y, masks, z=z, iterations=5))
     for i in range(4):
-        alone = last(find_latent(G, None, y[i:i + 1], masks[i:i + 1], z=z[i:i + 1], iterations=5))
+        alone = last(find_latent(G, None, y[i : i + 1], masks[i : i + 1], z=z[i : i + 1], iterations=5))
         torch.testing.assert_close(alone["z"][0], together["z"][i], rtol=0, atol=1e-9)
 
 
 # --- only what the loss sees is computed, and the answer is the same
 
+
 @pytest.mark.parametrize("mask", [center_mask(64), half_mask(64), block_mask(64, generator(3))])
 def test_without_d_the_search_equals_one_through_whole_networks(mask):
     """A D that weighs nothing (lam = 0) forces whole images; known pixels beyond W's reach do not enter either way."""
     G, D, y, _, z = problem(3, 64)
-    for (_, part), (_, whole) in zip(find_latent(G, None, y, mask, z=z, iterations=8, lr=0.003),
-                                     find_latent(G, D, y, mask, z=z, iterations=8, lr=0.003, lam=0), strict=True):
+    for (_, part), (_, whole) in zip(
+        find_latent(G, None, y, mask, z=z, iterations=8, lr=0.003),
+        find_latent(G, D, y, mask, z=z, iterations=8, lr=0.003, lam=0),
+        strict=True,
+    ):
         for key in ("z", "loss", "best", "fill"):
             torch.testing.assert_close(part[key], whole[key], rtol=1e-9, atol=1e-9)
 
@@ -174,7 +191,7 @@ def test_d_at_the_reports_lambda_is_lost_in_rounding():
     state = next(find_latent(G, D, y, mask, z=z))[1]
     assert (state["prior"] < 1e-4 * state["loss"]).all()
     a, b = (last(find_latent(G, net, y, mask, z=z, iterations=20, lr=0.003)) for net in (D, None))
-    torch.testing.assert_close(a["best"], b["best"], rtol=2 ** -8, atol=0)
+    torch.testing.assert_close(a["best"], b["best"], rtol=2**-8, atol=0)
 
 
 def test_float32_agrees_with_float64():
@@ -188,6 +205,7 @@ def test_bfloat16_stays_within_a_tenth_of_a_decibel(monkeypatch):
     """The bound for machines with bfloat16 units: mean PSNR of 32 completions, float32 against lowered weights."""
     from cgi_helpers.method.masks import composite
     from cgi_helpers.study.metrics import psnr
+
     results = {}
     for amp in (None, torch.bfloat16):
         monkeypatch.setattr(runtime, "fast_dtype", lambda device, amp=amp: amp)
@@ -203,6 +221,7 @@ def test_bfloat16_stays_within_a_tenth_of_a_decibel(monkeypatch):
 
 
 # --- several starts, screened starts, whitening, early stopping
+
 
 def test_the_best_of_several_starts_is_kept():
     G, _, y, mask, _ = problem(4)
@@ -238,32 +257,44 @@ def test_whitening_makes_gradients_white_and_the_search_shorter():
     torch.testing.assert_close(P, P.T, rtol=0, atol=1e-9)
     far, near = (torch.randn(400, 6, generator=generator("fresh", i), dtype=torch.float64) for i in range(2))
     weight, point = weight_map(mask.double()), near.clone().requires_grad_()
-    gradient, = torch.autograd.grad(context_loss(G(point), G(far).detach(), weight).sum(), point)
+    (gradient,) = torch.autograd.grad(context_loss(G(point), G(far).detach(), weight).sum(), point)
     spread = [torch.linalg.cond(g.T @ g).item() for g in (gradient, gradient @ P)]
     assert spread[1] < 4 and spread[1] < spread[0] / 2  # identical samples would give 1
     start = z + 0.3 * far[:32]
     with torch.no_grad():
         target = G(z)
-    plain, white = (last(find_latent(G, None, target, mask, z=start, iterations=15, optimiser="adam", lr=0.02, whiten=w))["best"].mean()
-                    for w in (None, P))
+    plain, white = (
+        last(find_latent(G, None, target, mask, z=start, iterations=15, optimiser="adam", lr=0.02, whiten=w))[
+            "best"
+        ].mean()
+        for w in (None, P)
+    )
     assert white < plain
 
 
 def test_stalled_images_leave_the_batch_and_keep_their_rows(monkeypatch):
     from cgi_helpers.method import search
+
     G, _, y, mask, z = problem(6)
     options = dict(iterations=60, optimiser="adam", lr=0.1, patience=4, least_gain=0.05)
     sizes, call = [], search.Problem.__call__
-    monkeypatch.setattr(search.Problem, "__call__", lambda self, z, rows: sizes.append(len(rows)) or call(self, z, rows))
+    monkeypatch.setattr(
+        search.Problem, "__call__", lambda self, z, rows: sizes.append(len(rows)) or call(self, z, rows)
+    )
     states = [s for _, s in find_latent(G, None, y, mask, z=z, **options)]
     running = torch.stack([s["running"] for s in states])
     stops = running.sum(0)
-    assert sizes == [6, *running.sum(1).tolist()][:len(states)] and len(stops.unique()) > 2 and not running[-1].any() and len(states) < 61
+    assert (
+        sizes == [6, *running.sum(1).tolist()][: len(states)]
+        and len(stops.unique()) > 2
+        and not running[-1].any()
+        and len(states) < 61
+    )
     assert all(s["fill"].shape == y.shape and len(s["z"]) == len(s["loss"]) == 6 for s in states)
     best = torch.stack([s["best"] for s in states])
     for k, stop in enumerate(stops.tolist()):
         assert best[stop, k] >= 0.95 * best[stop - 4, k] and (best[stop:, k] == best[stop, k]).all()
-        alone = last(find_latent(G, None, y[k:k + 1], mask, z=z[k:k + 1], **options))
+        alone = last(find_latent(G, None, y[k : k + 1], mask, z=z[k : k + 1], **options))
         for key in ("z", "best", "loss", "fill"):
             torch.testing.assert_close(alone[key][0], states[-1][key][k], rtol=0, atol=1e-8)
     whole = [s for _, s in find_latent(G, None, y, mask, z=z, **{**options, "patience": None})]
@@ -274,7 +305,7 @@ def test_stalled_images_leave_the_batch_and_keep_their_rows(monkeypatch):
 def test_the_first_step_comes_before_the_second_is_computed_and_closing_leaves_nothing():
     G, D, y, mask, z = problem()
     G.train(), D.train()
-    loop = find_latent(G, D, y, mask, z=z, iterations=10 ** 9)
+    loop = find_latent(G, D, y, mask, z=z, iterations=10**9)
     step, state = next(loop)
     loop.close()
     assert step == 0 and state["fill"].shape == y.shape
@@ -284,6 +315,7 @@ def test_the_first_step_comes_before_the_second_is_computed_and_closing_leaves_n
 
 
 # --- G and D are only looked at
+
 
 @pytest.mark.parametrize("training", [False, True])
 def test_networks_are_untouched(training):
@@ -295,11 +327,15 @@ def test_networks_are_untouched(training):
     state = [{k: v.clone() for k, v in net.state_dict().items()} for net in nets]
     flags = [[p.requires_grad for p in net.parameters()] + [m.training for m in net.modules()] for net in nets]
     for _ in find_latent(G, D, y, mask, z=z, iterations=3, lam=0.3):  # also between the steps
-        assert flags == [[p.requires_grad for p in net.parameters()] + [m.training for m in net.modules()] for net in nets]
+        assert flags == [
+            [p.requires_grad for p in net.parameters()] + [m.training for m in net.modules()] for net in nets
+        ]
     for net, before in zip(nets, state):
         assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
         assert all(p.grad is None for p in net.parameters())
-    assert torch.equal(last(find_latent(G, D, y, mask, z=z, iterations=3, lam=0.3))["z"], expected)  # G in eval mode inside
+    assert torch.equal(
+        last(find_latent(G, D, y, mask, z=z, iterations=3, lam=0.3))["z"], expected
+    )  # G in eval mode inside
 
 
 def test_works_inside_no_grad():
@@ -310,6 +346,7 @@ def test_works_inside_no_grad():
 
 
 # --- bad input: one sentence, before the first iteration
+
 
 def bad(y):
     nan, far = y.clone(), y * 255

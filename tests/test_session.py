@@ -24,13 +24,37 @@ from cgi_helpers.study import judges
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = get_preset(
-    "smoke", name="tiny", size=16, networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),
-    training=dict(iterations=7, batch_size=50, sample_epochs=(0.1, 0.35), classifier_iterations=7, encoder_iterations=7, judge_iterations=7),
-    searches={"report": dict(iterations=3, pool_iterations=1, batch=16, pool=40), "best": dict(iterations=2, batch=16, pool=40)},
-    shapings={row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")},
+    "smoke",
+    name="tiny",
+    size=16,
+    networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),
+    training=dict(
+        iterations=7,
+        batch_size=50,
+        sample_epochs=(0.1, 0.35),
+        classifier_iterations=7,
+        encoder_iterations=7,
+        judge_iterations=7,
+    ),
+    searches={
+        "report": dict(iterations=3, pool_iterations=1, batch=16, pool=40),
+        "best": dict(iterations=2, batch=16, pool=40),
+    },
+    shapings={
+        row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")
+    },
     feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
-    study=dict(validation_images=20, test_images=30, resamples=4, card_images=20, detector_iterations=2, rivals=("mean", "unet"), blended=("semantic",),
-               families={"collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1)}))
+    study=dict(
+        validation_images=20,
+        test_images=30,
+        resamples=4,
+        card_images=20,
+        detector_iterations=2,
+        rivals=("mean", "unet"),
+        blended=("semantic",),
+        families={"collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1)},
+    ),
+)
 PLAN = plan(TINY)
 WRITER = {artifact: name for name, stage in PLAN.items() for artifact in stage.writes}
 
@@ -47,7 +71,11 @@ def upstream(stage):
 def leaves(value, path=()):
     """The paths of all settings nested in a preset: ("training", "lr"), ..."""
     if isinstance(value, dict) and path != ("limit",) or dataclasses.is_dataclass(value):
-        items = value.items() if isinstance(value, dict) else ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        items = (
+            value.items()
+            if isinstance(value, dict)
+            else ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        )
         return [leaf for key, inner in items for leaf in leaves(inner, (*path, key))]
     return [path]
 
@@ -67,14 +95,22 @@ def other(value):
     """A different value of the same kind."""
     if value is None:
         return 3
-    return {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v * 2 + 0.5, str: lambda v: {"report": "best", "best": "report",
-            "encoder": "noise", "noise": "encoder"}.get(v, v + "x"), tuple: lambda v: (*v, 9), dict: lambda v: {**v, "train": 7}}[type(value)](value)
+    return {
+        bool: lambda v: not v,
+        int: lambda v: v + 1,
+        float: lambda v: v * 2 + 0.5,
+        str: lambda v: {"report": "best", "best": "report", "encoder": "noise", "noise": "encoder"}.get(v, v + "x"),
+        tuple: lambda v: (*v, 9),
+        dict: lambda v: {**v, "train": 7},
+    }[type(value)](value)
 
 
 def depends_on(stage):
     """The paths of all settings that may change the results of `stage`."""
+
     def settings(preset):
         return {name: (s.settings, s.reads) for name, s in plan(preset).items()}
+
     found = set()
     for path in leaves(TINY):
         if path[:2] != ("study", "families") or path[-1] == "search":
@@ -95,7 +131,11 @@ def spied(value, seen, path=()):
     class Spy(type(value)):
         def __getattribute__(self, name):
             inner = super().__getattribute__(name)
-            if name in names and not dataclasses.is_dataclass(inner) and (not isinstance(inner, dict) or name == "limit"):
+            if (
+                name in names
+                and not dataclasses.is_dataclass(inner)
+                and (not isinstance(inner, dict) or name == "limit")
+            ):
                 seen().add((*path, name))
             return inner
 
@@ -128,7 +168,9 @@ def chain(tmp_path_factory, one_thread):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGI_ROOT", str(root))
-        patch.setattr(stages, "done", lambda session, stage, fresh: session.store.check_writable())  # loads all declared inputs
+        patch.setattr(
+            stages, "done", lambda session, stage, fresh: session.store.check_writable()
+        )  # loads all declared inputs
         patch.setattr(card_module, "done", lambda session, stage, fresh: session.store.check_writable())
         patch.setattr(evaluation, "done", lambda session, stage, fresh: session.store.check_writable())
         for stage in PLAN:
@@ -175,6 +217,7 @@ def same(a, b):
 
 # --- what a stage depends on
 
+
 def test_every_kind_of_stage_has_its_function():
     assert set(stages.FUNCTIONS) == set(KINDS) == {stage.kind for stage in PLAN.values()}
 
@@ -197,13 +240,25 @@ def test_the_chain_is_up_to_date(place):
 APART = {"classifier", "judge", "fit unet", "fit context_encoder"}
 GAN = set(PLAN) - APART
 JUDGED = {"tune", "evaluate", "card"}
-STALE = {"training.lr": GAN, "networks.z_dim": GAN, "size": set(PLAN), "networks.classifier_width": {"classifier"} | JUDGED,
-         "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
-         "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED, "searches.best.batch": set(),
-         "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
-         "shapings.sampling.lr": {"shape sampling"}, "shapings.report.lr": {"shape report"} | JUDGED, "study.resamples": {"evaluate", "card"}, "study.card_images": {"card"}, "networks.judge_width": {"judge", "card"},
-         "feedforward.unet.iterations": {"fit unet", "card"},
-         "study.micro_batch": JUDGED, "mask": GAN - {"train", "encoder"}, "lam": GAN - {"train", "encoder"}}
+STALE = {
+    "training.lr": GAN,
+    "networks.z_dim": GAN,
+    "size": set(PLAN),
+    "networks.classifier_width": {"classifier"} | JUDGED,
+    "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
+    "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED,
+    "searches.best.batch": set(),
+    "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
+    "shapings.sampling.lr": {"shape sampling"},
+    "shapings.report.lr": {"shape report"} | JUDGED,
+    "study.resamples": {"evaluate", "card"},
+    "study.card_images": {"card"},
+    "networks.judge_width": {"judge", "card"},
+    "feedforward.unet.iterations": {"fit unet", "card"},
+    "study.micro_batch": JUDGED,
+    "mask": GAN - {"train", "encoder"},
+    "lam": GAN - {"train", "encoder"},
+}
 
 
 @pytest.mark.parametrize("field", STALE)
@@ -216,7 +271,9 @@ def test_a_changed_setting_makes_stale_what_depends_on_it_and_nothing_else(place
 def test_loading_with_other_settings_names_the_command(place, artifact):
     stage = WRITER[artifact]
     session = opened(get_preset(TINY, channels=3))
-    with pytest.raises(ArtifactError, match="made with other settings, seed or inputs than preset 'tiny' has now") as error:
+    with pytest.raises(
+        ArtifactError, match="made with other settings, seed or inputs than preset 'tiny' has now"
+    ) as error:
         session.load(artifact)
     first = next(s for s in PLAN if s in upstream(stage))
     assert f"`python -m cgi_helpers {first} --preset tiny --fresh`" in str(error.value) and "\n" not in str(error.value)
@@ -225,7 +282,9 @@ def test_loading_with_other_settings_names_the_command(place, artifact):
 def test_another_seed_has_its_own_folder_and_never_takes_these(place):
     session = opened(seed=1)
     assert [session.fingerprint(s) == opened().fingerprint(s) for s in PLAN] == [False] * len(PLAN)
-    with pytest.raises(ArtifactError, match="does not exist yet: rebuild it with `python -m cgi_helpers train --preset tiny --seed 1`"):
+    with pytest.raises(
+        ArtifactError, match="does not exist yet: rebuild it with `python -m cgi_helpers train --preset tiny --seed 1`"
+    ):
         session.load("generator")
     shutil.copytree(place, place.with_name("tiny-seed1"))
     assert not any(session.up_to_date(s) for s in PLAN)
@@ -241,7 +300,9 @@ def test_other_content_of_an_input_makes_all_that_depends_on_it_stale(place, art
         tree["equal_time_iterations"] += 1
     else:
         next(iter(tree.values())).view(-1)[0] += 1
-    session.store.save(artifact, tree, WRITER[artifact], meta["fingerprint"])  # as if made again, with the same settings
+    session.store.save(
+        artifact, tree, WRITER[artifact], meta["fingerprint"]
+    )  # as if made again, with the same settings
     depending = {s for s in PLAN if any(artifact in PLAN[u].reads for u in upstream(s))}
     assert depending and {s for s in PLAN if not session.up_to_date(s)} == depending
     direct = next(s for s in PLAN if artifact in PLAN[s].reads)
@@ -252,7 +313,9 @@ def test_other_content_of_an_input_makes_all_that_depends_on_it_stale(place, art
 def test_a_missing_input_is_named_before_long_work(place):
     (place / "generator.safetensors").unlink()
     for stage in ("encoder", "encode report", "shape report", "tune", "evaluate"):
-        with pytest.raises(ArtifactError, match="'generator' of preset 'tiny' does not exist yet: .*cgi_helpers train --preset tiny`"):
+        with pytest.raises(
+            ArtifactError, match="'generator' of preset 'tiny' does not exist yet: .*cgi_helpers train --preset tiny`"
+        ):
             stages.run(opened(), stage)
         assert not opened().up_to_date(stage)
 
@@ -278,7 +341,9 @@ def test_a_session_sees_what_was_made_again(place, monkeypatch):
 def test_the_whitening_is_measured_once_per_generator(place):
     session = opened()
     first = session.whitening
-    expected = whitening(session.net("generator"), session.mask, window=TINY.window, prior=TINY.networks.prior, key=(0,))
+    expected = whitening(
+        session.net("generator"), session.mask, window=TINY.window, prior=TINY.networks.prior, key=(0,)
+    )
     assert session.whitening is first and torch.equal(first, expected)
     tree, meta = session.store.load("generator", "train")
     tree["project.weight"][0] *= 3
@@ -288,6 +353,7 @@ def test_the_whitening_is_measured_once_per_generator(place):
 
 
 # --- what a session gives
+
 
 def test_networks_are_loaded_frozen(place):
     session = opened()
@@ -306,7 +372,10 @@ def test_shaped_discriminators_are_the_snapshots(place):
     seen = []
     for epochs in (0.5, 2):
         D = session.shaped("report", epochs).state_dict()
-        assert all(torch.equal(v.half() if v.is_floating_point() else v, stored[f"snapshots/{epochs}/{k}"]) for k, v in D.items())
+        assert all(
+            torch.equal(v.half() if v.is_floating_point() else v, stored[f"snapshots/{epochs}/{k}"])
+            for k, v in D.items()
+        )
         seen.append(D["head.weight"])
     assert not torch.equal(*seen) and not torch.equal(seen[0].half(), original["head.weight"].half())
     with pytest.raises(ValueError, match="no discriminator after 0.3 epochs of shaping: use one of .0, 0.5, 2."):
@@ -327,7 +396,12 @@ def test_history_has_every_loss_and_the_grids_of_fixed_latents(place):
 
 def test_encodings_have_a_row_per_image(place):
     session = opened()
-    for split, how, n in (("test", "report", 30), ("test", "best", 30), ("validation", "report", 20), ("pool", "best", 40)):
+    for split, how, n in (
+        ("test", "report", 30),
+        ("test", "best", 30),
+        ("validation", "report", 20),
+        ("pool", "best", 40),
+    ):
         z = session.encodings(split, how)
         assert z.shape == (n, 4) and z.dtype == torch.float32
     assert session.load("encodings_best")[0]["pool"].dtype == torch.float16
@@ -361,9 +435,16 @@ def test_numbers_are_recorded_beside_the_figures(place):
 
 # stage -> (module, function that every step calls in its middle, at which call Ctrl-C comes, steps done by then)
 MIDDLE = {
-    "train": (train, "generator_loss", 4, 4), "classifier": (train, "batch_index", 3, 3), "encoder": (train, "context_loss", 5, 5),
-    "judge": (train, "batch_index", 3, 3), "fit unet": (feedforward, "training_masks", 3, 3), "fit context_encoder": (feedforward, "generator_loss", 5, 5),
-    "card": (judges, "score_card", 3, 3), "encode report": (evaluation, "find_latent", 2, 2), "encode best": (evaluation, "find_latent", 4, 4), "evaluate": (evaluation, "score", 3, 3),
+    "train": (train, "generator_loss", 4, 4),
+    "classifier": (train, "batch_index", 3, 3),
+    "encoder": (train, "context_loss", 5, 5),
+    "judge": (train, "batch_index", 3, 3),
+    "fit unet": (feedforward, "training_masks", 3, 3),
+    "fit context_encoder": (feedforward, "generator_loss", 5, 5),
+    "card": (judges, "score_card", 3, 3),
+    "encode report": (evaluation, "find_latent", 2, 2),
+    "encode best": (evaluation, "find_latent", 4, 4),
+    "evaluate": (evaluation, "score", 3, 3),
     **{s: (shape, "discriminator_loss", 3, 3) for s in PLAN if s.startswith("shape")},
 }
 
@@ -387,7 +468,9 @@ def partial(place, stage):
 def saved_steps(place, stage):
     """Steps of an unfinished stage that are on disk: in its checkpoint, or as pieces (0: none)."""
     stage = stage.replace(" ", "_")
-    return (opened().store.metadata(f"{stage}.partial") or {}).get("step", 0) + len(list((place / f"{stage}.parts").glob("*.safetensors")))
+    return (opened().store.metadata(f"{stage}.partial") or {}).get("step", 0) + len(
+        list((place / f"{stage}.parts").glob("*.safetensors"))
+    )
 
 
 def press_ctrl_c(monkeypatch, module, name, at, action=lambda: signal.raise_signal(signal.SIGINT)):
@@ -420,7 +503,9 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
     with monkeypatch.context() as patch:
         calls = press_ctrl_c(patch, module, name, 0)
         stages.run(opened(), stage)
-        total = {"train": 7, "classifier": 7, "judge": 7, "encoder": 7, "fit unet": 7, "fit context_encoder": 7}.get(stage, 8 if stage.startswith("shape") else None)
+        total = {"train": 7, "classifier": 7, "judge": 7, "encoder": 7, "fit unet": 7, "fit context_encoder": 7}.get(
+            stage, 8 if stage.startswith("shape") else None
+        )
         assert total is None or len(calls) == total - steps  # the rest only
     assert all(same(a, content(p)) for a, p in zip(old, paths(place, stage), strict=True))
     assert opened().up_to_date(stage) and saved_steps(place, stage) == 0
@@ -435,12 +520,17 @@ def test_pieces_of_another_cut_are_not_merged(place, monkeypatch):
     assert saved_steps(place, "encode report")
     session = opened(get_preset(TINY, searches={"report": {"batch": 8}}))
     stages.run(session, "encode report")
-    assert session.encodings("validation", "report").shape == (20, 4) and session.encodings("test", "report").shape == (30, 4)
+    assert session.encodings("validation", "report").shape == (20, 4) and session.encodings("test", "report").shape == (
+        30,
+        4,
+    )
 
 
 def test_a_prior_that_counts_is_not_left_out_of_the_search_in_silence(place):
     for stage in ("encode report", "encode best"):
-        with pytest.raises(ValueError, match="The stages search without D, which needs lam <= 0.0005, but lam is 0.5: lower it"):
+        with pytest.raises(
+            ValueError, match="The stages search without D, which needs lam <= 0.0005, but lam is 0.5: lower it"
+        ):
             stages.run(opened(get_preset(TINY, lam=0.5)), stage)
 
 
@@ -457,6 +547,7 @@ def test_the_first_and_the_last_step(place, monkeypatch, at):
 @pytest.mark.parametrize("stage", ["train", "shape report"])
 def test_killed_in_the_middle_of_a_step_goes_on_from_the_last_minute(place, monkeypatch, stage):
     """The second Ctrl-C, a crash: nothing half done is saved, and the step is repeated from the last checkpoint."""
+
     def die():
         raise KeyboardInterrupt
 
@@ -486,7 +577,9 @@ def test_twice_updated_generators_resume_too(tmp_path, monkeypatch):
             except KeyboardInterrupt:
                 assert at < 100
     for name in PLAN["train"].writes:
-        assert same(*(load_file(tmp_path / part / "artifacts" / "tiny" / f"{name}.safetensors") for part in ("whole", "parts"))), name
+        assert same(
+            *(load_file(tmp_path / part / "artifacts" / "tiny" / f"{name}.safetensors") for part in ("whole", "parts"))
+        ), name
 
 
 def interrupted(monkeypatch, preset=TINY):
@@ -500,7 +593,9 @@ def test_other_settings_do_not_resume(tmp_path, monkeypatch):
     interrupted(monkeypatch)
     stages.train_gan(opened(get_preset(TINY, training={"lr": 0.01})))
     steps = []
-    monkeypatch.setattr(train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a))
+    monkeypatch.setattr(
+        train, "batch_index", lambda step, *a, real=train.batch_index: steps.append(step) or real(step, *a)
+    )
     interrupted(monkeypatch)
     assert steps[0] == 0
     steps.clear()
@@ -509,13 +604,19 @@ def test_other_settings_do_not_resume(tmp_path, monkeypatch):
     assert opened().up_to_date("train") and not list(tmp_path.rglob("*.partial.*"))
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[:-5], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: b""], ids=["truncated", "flipped", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: c[:-5], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: b""],
+    ids=["truncated", "flipped", "empty"],
+)
 def test_a_damaged_checkpoint_is_refused_not_forgotten(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("CGI_ROOT", str(tmp_path))
     interrupted(monkeypatch)
     path = partial(tmp_path / "artifacts" / "tiny", "train")
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ArtifactError, match="train.partial.safetensors is .*`python -m cgi_helpers train --preset tiny --fresh`"):
+    with pytest.raises(
+        ArtifactError, match="train.partial.safetensors is .*`python -m cgi_helpers train --preset tiny --fresh`"
+    ):
         stages.train_gan(opened())
     stages.train_gan(opened(), fresh=True)  # what the sentence tells to do
     assert opened().up_to_date("train")
@@ -560,4 +661,3 @@ def test_checkpoint_restores_the_memory_layout_of_the_moments(tmp_path, monkeypa
             assert opt.state[p]["exp_avg"].stride() == p.stride() and opt.state[p]["exp_avg_sq"].stride() == p.stride()
             assert opt.state[p]["step"] == 4
     assert checkpoint.step == 4 and checkpoint.seconds > 0
-

@@ -66,19 +66,32 @@ def plain_shaping(G, D, images, z, iterations, mode, compose, r1):
         index = batch_index(step, len(images), 8, 5, "shape")
         real = images.batch(index)
         latents = z[index] if z is not None else draw_z_batch(8, 5, "uniform", 5, "shape z", step).double()
-        states = [s for _, s in refine(G, D, G.to_features(latents, 1).detach(), layer=1, steps=4, step_size=0.3,
-                                       compose=compose(real), mode=mode)]
+        states = [
+            s
+            for _, s in refine(
+                G,
+                D,
+                G.to_features(latents, 1).detach(),
+                layer=1,
+                steps=4,
+                step_size=0.3,
+                compose=compose(real),
+                mode=mode,
+            )
+        ]
         refined = states[-1]["images"]
         d_real, d_fake = torch.sigmoid(D(real, mode)), torch.sigmoid(D(refined, mode))
         loss = -torch.log(d_real).mean() - torch.log(1 - d_fake).mean()
         if r1:
             x = real.clone().requires_grad_()
-            slope, = torch.autograd.grad(D(x, mode).sum(), x, create_graph=True)
-            loss = loss + r1 / 2 * (slope ** 2).sum((1, 2, 3)).mean()
+            (slope,) = torch.autograd.grad(D(x, mode).sum(), x, create_graph=True)
+            loss = loss + r1 / 2 * (slope**2).sum((1, 2, 3)).mean()
         opt.zero_grad()
         loss.backward()
         opt.step()
-        result.append([loss.item(), D_mean(d_real), D_mean(d_fake), (states[-1]["logits"] - states[0]["path"]).mean().item()])
+        result.append(
+            [loss.item(), D_mean(d_real), D_mean(d_fake), (states[-1]["logits"] - states[0]["path"]).mean().item()]
+        )
     return result
 
 
@@ -95,8 +108,12 @@ def test_equals_a_plain_loop(mode, inpainting, encoded, r1):
     compose = (lambda real: lambda x: composite(real, x, MASK)) if inpainting else shape.whole
     own = (lambda real: Overlay(real, MASK)) if inpainting else shape.whole
     (G, D), (G2, D2) = nets(), nets()
-    states = [[float(s[k]) for k in ("d_loss", "real", "refined", "gain")] for _, s in shape.shape_discriminator(
-        G, D, images, z, iterations=5, mode=mode, compose=own, r1=r1, prior="uniform", **OPTIONS)]
+    states = [
+        [float(s[k]) for k in ("d_loss", "real", "refined", "gain")]
+        for _, s in shape.shape_discriminator(
+            G, D, images, z, iterations=5, mode=mode, compose=own, r1=r1, prior="uniform", **OPTIONS
+        )
+    ]
     expected = plain_shaping(G2, D2, images, z, 5, mode, compose, r1)
     for state, values in zip(states, expected, strict=True):
         assert state == pytest.approx(values, rel=1e-7, abs=1e-9) and state[3] > 1e-4
@@ -141,7 +158,9 @@ def test_the_fakes_carry_the_context_of_the_real_images_beside_them():
 def test_shaping_teaches_d_to_tell_refined_samples_from_real_ones():
     images, z = pool()
     G, D = nets()
-    gaps = [float(s["real"] - s["refined"]) for _, s in shape.shape_discriminator(G, D, images, z, iterations=30, **OPTIONS)]
+    gaps = [
+        float(s["real"] - s["refined"]) for _, s in shape.shape_discriminator(G, D, images, z, iterations=30, **OPTIONS)
+    ]
     assert sum(gaps[-5:]) / 5 > sum(gaps[:5]) / 5 + 0.5
 
 
@@ -149,8 +168,17 @@ def run(start=0, stop=6, D=None, optimisers=None, seed=5):
     images, z = pool()
     G, fresh = nets()
     D = D or fresh
-    for step, state in shape.shape_discriminator(G, D, images, z, iterations=6, start=start, optimisers=optimisers,
-                                                 stop="probabilistic", **{**OPTIONS, "seed": seed}):
+    for step, state in shape.shape_discriminator(
+        G,
+        D,
+        images,
+        z,
+        iterations=6,
+        start=start,
+        optimisers=optimisers,
+        stop="probabilistic",
+        **{**OPTIONS, "seed": seed},
+    ):
         if step == stop:
             return D, state["optimisers"]
 
@@ -165,8 +193,13 @@ def test_resumed_equals_uninterrupted_and_same_seed_same_bytes():
 
 def test_bad_options_are_one_sentence():
     images, z = pool()
-    for change, message in ((dict(layer=9), "Layer must be"), (dict(refine_steps=-1), "refinement steps"), (dict(step_size=0), "step size"),
-                            (dict(stop="mean"), "Unknown stopping rule"), (dict(mode="eval"), "Unknown discriminator mode"),
-                            (dict(micro_batch=0), "shape_micro_batch must be None")):
+    for change, message in (
+        (dict(layer=9), "Layer must be"),
+        (dict(refine_steps=-1), "refinement steps"),
+        (dict(step_size=0), "step size"),
+        (dict(stop="mean"), "Unknown stopping rule"),
+        (dict(mode="eval"), "Unknown discriminator mode"),
+        (dict(micro_batch=0), "shape_micro_batch must be None"),
+    ):
         with pytest.raises(ValueError, match=message):
             next(shape.shape_discriminator(*nets(), images, z, iterations=1, **{**OPTIONS, **change}))

@@ -21,7 +21,15 @@ class Mlp(nn.Sequential):
     """z (N, 5) -> image (N, 1, 16, 16)."""
 
     def __init__(self):
-        super().__init__(nn.Linear(5, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 256), nn.Tanh(), nn.Unflatten(1, (1, 16, 16)))
+        super().__init__(
+            nn.Linear(5, 12),
+            nn.ReLU(),
+            nn.Linear(12, 20),
+            nn.ReLU(),
+            nn.Linear(20, 256),
+            nn.Tanh(),
+            nn.Unflatten(1, (1, 16, 16)),
+        )
 
 
 class Residual(nn.Module):
@@ -30,7 +38,9 @@ class Residual(nn.Module):
     def __init__(self):
         super().__init__()
         self.first = nn.Conv2d(3, 6, 3, 1, 1)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, 1, 1)) for _ in range(2))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, 1, 1)) for _ in range(2)
+        )
         self.last = nn.Conv2d(6, 1, 3, 1, 1)
 
     def forward(self, z):
@@ -60,9 +70,12 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=generator("split", seed), dtype=torch.float64)
 
 
-CASES = {"mlp": (Mlp, "3", lambda: (draw(4, 5),)), "mlp by number": (Mlp, 3, lambda: (draw(4, 5),)),
-         "residual": (Residual, "blocks.0", lambda: (draw(4, 3, 4, 4),)),
-         "unet": (UNet, "up", lambda: (draw(4, 1, SIZE, SIZE).clamp(-1, 1), center_mask(SIZE).double()))}
+CASES = {
+    "mlp": (Mlp, "3", lambda: (draw(4, 5),)),
+    "mlp by number": (Mlp, 3, lambda: (draw(4, 5),)),
+    "residual": (Residual, "blocks.0", lambda: (draw(4, 3, 4, 4),)),
+    "unet": (UNet, "up", lambda: (draw(4, 1, SIZE, SIZE).clamp(-1, 1), center_mask(SIZE).double())),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -77,7 +90,9 @@ def test_the_halves_are_the_whole_and_the_refinement_climbs(name):
     states = [s for _, s in refine_features(h, to_image, lambda x: D(x, "independent"), steps=12, step_size=0.02)]
     torch.testing.assert_close(states[0]["images"], G(*arguments), rtol=0, atol=1e-12)
     assert (states[-1]["logits"] > states[0]["logits"]).all()
-    assert all(torch.equal(v, before[k]) for k, v in G.state_dict().items()) and not any(m._forward_hooks for m in G.modules())
+    assert all(torch.equal(v, before[k]) for k, v in G.state_dict().items()) and not any(
+        m._forward_hooks for m in G.modules()
+    )
 
 
 def test_one_step_by_hand_through_a_skip_connection():
@@ -86,8 +101,10 @@ def test_one_step_by_hand_through_a_skip_connection():
     h = to_features(z).requires_grad_()
     x = F.interpolate(G.first(z), scale_factor=2) + F.interpolate(h, scale_factor=2)
     x = G.last(F.interpolate(x, scale_factor=2) + F.interpolate(G.blocks[1](x), scale_factor=2)).tanh()
-    gradient, = torch.autograd.grad(F.softplus(-D(x, "independent")).sum(), h)
-    (_, _), (_, state) = refine_features(h, to_image, lambda x: D(x, "independent"), steps=1, step_size=0.1, stop="median", threshold=1e9)
+    (gradient,) = torch.autograd.grad(F.softplus(-D(x, "independent")).sum(), h)
+    (_, _), (_, state) = refine_features(
+        h, to_image, lambda x: D(x, "independent"), steps=1, step_size=0.1, stop="median", threshold=1e9
+    )
     torch.testing.assert_close(state["features"], (h - 0.1 * gradient).detach(), rtol=0, atol=1e-12)
 
 
@@ -95,8 +112,16 @@ def test_our_generator_cut_by_name_gives_what_refine_gives():
     G, D = lively(Generator(6, 4, size=SIZE)), lively(Discriminator(4, size=SIZE), 1)
     z, y, mask = draw(3, 6), draw(3, 1, SIZE, SIZE).clamp(-1, 1), center_mask(SIZE).double()
     to_features, to_image = split(G, at="blocks.0")
-    ours = last(refine(G, D, G.to_features(z, 1).detach(), layer=1, steps=5, step_size=0.1, compose=lambda x: composite(y, x, mask)))
-    other = last(refine_features(to_features(z), lambda h: composite(y, to_image(h), mask), lambda x: D(x, "independent"), steps=5))
+    ours = last(
+        refine(
+            G, D, G.to_features(z, 1).detach(), layer=1, steps=5, step_size=0.1, compose=lambda x: composite(y, x, mask)
+        )
+    )
+    other = last(
+        refine_features(
+            to_features(z), lambda h: composite(y, to_image(h), mask), lambda x: D(x, "independent"), steps=5
+        )
+    )
     torch.testing.assert_close(other["images"], ours["images"], rtol=0, atol=1e-9)
 
 
@@ -109,15 +134,18 @@ class Twice(nn.Module):
         return self.pair(self.layer(self.layer(z)))[0]
 
 
-@pytest.mark.parametrize("build, at, message", [
-    (Residual, "blocks.2", "no submodule 'blocks.2' in this Residual: use one of first, blocks, blocks.0"),
-    (Residual, "", "no submodule ''"),
-    (Residual, 1, "Only a Sequential is cut by number"),
-    (Mlp, 7, "from 0 to 6"),
-    (Twice, "layer", "'layer' runs 2 times"),
-    (Twice, "never", "'never' runs 0 times"),
-    (Twice, "pair", "'pair' is a tuple, no tensor"),
-])
+@pytest.mark.parametrize(
+    "build, at, message",
+    [
+        (Residual, "blocks.2", "no submodule 'blocks.2' in this Residual: use one of first, blocks, blocks.0"),
+        (Residual, "", "no submodule ''"),
+        (Residual, 1, "Only a Sequential is cut by number"),
+        (Mlp, 7, "from 0 to 6"),
+        (Twice, "layer", "'layer' runs 2 times"),
+        (Twice, "never", "'never' runs 0 times"),
+        (Twice, "pair", "'pair' is a tuple, no tensor"),
+    ],
+)
 def test_a_cut_that_does_not_exist_is_one_sentence(build, at, message):
     with pytest.raises(ValueError, match=message) as error:
         split(build().double(), at)[0](draw(2, 4))
@@ -135,18 +163,22 @@ def test_to_image_continues_the_last_call():
 
 # --- what the core refuses
 
+
 def flat_score(x):
     return 5 * x.flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("features, to_image, score, message", [
-    (draw(2, 3), lambda h: h.tanh() + 0.1 * torch.randn_like(h), flat_score, "two different images"),
-    (draw(2, 3), torch.tanh, lambda x: flat_score(x).sigmoid(), "probabilities: leave its last sigmoid out"),
-    (draw(2, 3), torch.tanh, lambda x: x, "for 2 images its output has shape .2, 3."),
-    (draw(2, 3), torch.tanh, lambda x: flat_score(x) / 0, "logits contain NaN or infinite"),
-    (draw(2, 1, 3, 3), lambda h: 3 + h.exp(), flat_score, r"must lie in \[-1, 1\]"),
-    (torch.zeros(2, 3, dtype=torch.long), torch.tanh, flat_score, "Features must be a floating-point tensor"),
-])
+@pytest.mark.parametrize(
+    "features, to_image, score, message",
+    [
+        (draw(2, 3), lambda h: h.tanh() + 0.1 * torch.randn_like(h), flat_score, "two different images"),
+        (draw(2, 3), torch.tanh, lambda x: flat_score(x).sigmoid(), "probabilities: leave its last sigmoid out"),
+        (draw(2, 3), torch.tanh, lambda x: x, "for 2 images its output has shape .2, 3."),
+        (draw(2, 3), torch.tanh, lambda x: flat_score(x) / 0, "logits contain NaN or infinite"),
+        (draw(2, 1, 3, 3), lambda h: 3 + h.exp(), flat_score, r"must lie in \[-1, 1\]"),
+        (torch.zeros(2, 3, dtype=torch.long), torch.tanh, flat_score, "Features must be a floating-point tensor"),
+    ],
+)
 def test_parts_that_do_not_suit_are_one_sentence(features, to_image, score, message):
     with pytest.raises(ValueError, match=message) as error:
         next(refine_features(features, to_image, score, steps=2))
@@ -159,6 +191,7 @@ def test_logits_that_happen_to_lie_between_0_and_1_are_fine():
 
 
 # --- the search takes them, too
+
 
 @pytest.mark.parametrize("name", ["mlp", "residual"])
 def test_the_search_takes_any_generator_and_latent_shape(name):

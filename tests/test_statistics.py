@@ -13,6 +13,7 @@ def normal(n, mean=0.0, sd=1.0, seed=0):
 
 # --- bootstrap
 
+
 def test_every_resample_draws_n_images_and_depends_on_the_seed_only():
     counts = statistics.bootstrap_counts(50, 300, seed=1)
     assert counts.shape == (300, 50) and (counts.sum(1) == 50).all() and counts.dtype == torch.float64
@@ -34,7 +35,9 @@ def test_clusters_are_drawn_whole():
 def test_crossed_clusters_multiply():
     seeds, images = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
     table = statistics.bootstrap_counts(12, 100, clusters=[seeds, images]).view(-1, 3, 4)
-    assert torch.equal(table.sum(2, keepdim=True) * table.sum(1, keepdim=True), table * table.sum((1, 2), keepdim=True))  # rank 1
+    assert torch.equal(
+        table.sum(2, keepdim=True) * table.sum(1, keepdim=True), table * table.sum((1, 2), keepdim=True)
+    )  # rank 1
 
 
 def test_an_interval_over_clusters_is_wider_by_what_their_members_share():
@@ -54,6 +57,7 @@ def test_useless_clusters_are_one_sentence(labels):
 
 # --- jackknife
 
+
 def test_jackknife_of_a_mean_is_its_standard_error():
     x = normal(400, 5, 2)
     weights = statistics.jackknife_weights(400, 400)
@@ -61,7 +65,9 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert draws.std().item() == pytest.approx(x.std().item() / 20, rel=1e-6)
     grouped = statistics.jackknife_weights(400, 50, seed=1)
     assert (grouped.sum(1) == 392).all() and ((1 - grouped).sum(0) == 1).all()  # every image is left out once
-    assert statistics.jackknife_draws(0.0, grouped @ x / 392).std().item() == pytest.approx(x.std().item() / 20, rel=0.35)
+    assert statistics.jackknife_draws(0.0, grouped @ x / 392).std().item() == pytest.approx(
+        x.std().item() / 20, rel=0.35
+    )
 
 
 def test_jackknife_leaves_clusters_out_whole():
@@ -72,6 +78,7 @@ def test_jackknife_leaves_clusters_out_whole():
 
 
 # --- means and intervals
+
 
 def test_interval_is_the_estimate_with_two_standard_errors():
     x = normal(400, 5, 2)
@@ -103,8 +110,10 @@ def test_no_mean_without_a_finite_interval():
 
 # --- tests
 
+
 def test_wilcoxon_equals_scipy_and_knows_no_difference():
     from scipy.stats import wilcoxon
+
     gains = normal(40, 0.3)
     assert statistics.wilcoxon(gains) == wilcoxon(gains.numpy()).pvalue
     assert statistics.wilcoxon(torch.zeros(40)) == 1
@@ -151,7 +160,7 @@ def test_share_equals_wilsons_interval_by_hand_and_covers():
     """10 of 20: (0.5 +- 1.96 sqrt(1/80 + 1.96^2/1600)...) = 0.299 to 0.701."""
     assert statistics.share(10, 20)["ci95"] == pytest.approx([0.299, 0.701], abs=5e-4)
     low, high = statistics.share(0, 8)["ci95"]
-    assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(1.96 ** 2 / (8 + 1.96 ** 2))
+    assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(1.96**2 / (8 + 1.96**2))
     rng = np.random.default_rng(0)
     found = [statistics.share(int(hits), 30)["ci95"] for hits in rng.binomial(30, 0.8, 1000)]
     assert 0.92 <= np.mean([low <= 0.8 <= high for low, high in found]) <= 0.98

@@ -36,8 +36,12 @@ def split(n=40, kind=Split, seed=0, flips=True):
 
 def build(kind, seed=0, **options):
     torch.manual_seed(seed)
-    return {"G": lambda: Generator(5, 4, size=SIZE), "D": lambda: Discriminator(4, size=SIZE),
-            "C": lambda: Classifier(4, size=SIZE), "E": lambda: Encoder(5, 4, size=SIZE)}[kind]()
+    return {
+        "G": lambda: Generator(5, 4, size=SIZE),
+        "D": lambda: Discriminator(4, size=SIZE),
+        "C": lambda: Classifier(4, size=SIZE),
+        "E": lambda: Encoder(5, 4, size=SIZE),
+    }[kind]()
 
 
 def same(a, b):
@@ -51,6 +55,7 @@ def close(a, b, tolerance=1e-9):
 
 # --- batches
 
+
 def test_batches_are_a_fresh_permutation_per_epoch():
     epochs = [[train.batch_index(e * 4 + i, 22, 5, 0, "x") for i in range(4)] for e in range(3)]
     for epoch in epochs:
@@ -58,11 +63,16 @@ def test_batches_are_a_fresh_permutation_per_epoch():
         assert len(drawn) == 20 and len(set(drawn)) == 20 and set(drawn) <= set(range(22))
     assert epochs[0][0].tolist() != epochs[1][0].tolist()
     assert epochs[1][2].tolist() == train.batch_index(6, 22, 5, 0, "x").tolist()
-    assert epochs[0][0].tolist() != train.batch_index(0, 22, 5, 1, "x").tolist() != train.batch_index(0, 22, 5, 0, "y").tolist()
+    assert (
+        epochs[0][0].tolist()
+        != train.batch_index(0, 22, 5, 1, "x").tolist()
+        != train.batch_index(0, 22, 5, 0, "y").tolist()
+    )
     assert sorted(train.batch_index(3, 4, 5, 0).tolist()) == [0, 1, 2, 3]  # fewer images than a batch
 
 
 # --- GAN
+
 
 def plain_gan(G, D, images, iterations, batch_size, g_updates, prior, seed):
     """DCGAN's alternation as one would write it first: sigmoid and log, no frozen D, a plain Adam."""
@@ -92,8 +102,12 @@ def plain_gan(G, D, images, iterations, batch_size, g_updates, prior, seed):
 def test_train_gan_equals_a_plain_loop(doubles, g_updates, prior):
     images = split(kind=Doubles)
     nets, plain = ([build("G").double(), build("D").double()] for _ in range(2))
-    states = [{k: float(s[k]) for k in ("d_loss", "g_loss", "real", "fake")} for _, s in train.train_gan(
-        *nets, images, iterations=5, batch_size=8, g_updates=g_updates, lr=3e-3, beta1=0.4, prior=prior, seed=3)]
+    states = [
+        {k: float(s[k]) for k in ("d_loss", "g_loss", "real", "fake")}
+        for _, s in train.train_gan(
+            *nets, images, iterations=5, batch_size=8, g_updates=g_updates, lr=3e-3, beta1=0.4, prior=prior, seed=3
+        )
+    ]
     expected = plain_gan(*plain, images, 5, 8, g_updates, prior, 3)
     for state, values in zip(states, expected, strict=True):
         assert list(state.values()) == pytest.approx(values, rel=1e-8)
@@ -105,7 +119,9 @@ def test_train_gan_equals_a_plain_loop(doubles, g_updates, prior):
 
 def run_gan(start=0, stop=7, nets=None, optimisers=None, seed=0):
     G, D = nets or (build("G"), build("D"))
-    for step, state in train.train_gan(G, D, split(), iterations=7, batch_size=8, g_updates=2, seed=seed, start=start, optimisers=optimisers):
+    for step, state in train.train_gan(
+        G, D, split(), iterations=7, batch_size=8, g_updates=2, seed=seed, start=start, optimisers=optimisers
+    ):
         if step == stop:
             return (G, D), state["optimisers"]
 
@@ -137,12 +153,17 @@ def test_the_defaults_are_dcgans():
 
 # --- classifier
 
+
 def test_classifier_loss_and_learning_rate():
     """Cross entropy with 5 % smoothing on flipped images, one-cycle rate: up over a tenth, then down to near zero."""
     C, images = build("C"), split()
     plain = copy.deepcopy(C).train()
-    rates, losses = zip(*((s["optimisers"][0].param_groups[0]["lr"], s["loss"].item()) for _, s in train.train_classifier(
-        C, images, iterations=20, batch_size=10, lr=0.01, seed=4)))
+    rates, losses = zip(
+        *(
+            (s["optimisers"][0].param_groups[0]["lr"], s["loss"].item())
+            for _, s in train.train_classifier(C, images, iterations=20, batch_size=10, lr=0.01, seed=4)
+        )
+    )
     assert rates == pytest.approx([min(0.01 * (i + 1) / 2, 0.01 * (20 - i) / 18) for i in range(20)])
     index = train.batch_index(0, 40, 10, 4, "classifier")
     flip = torch.rand(10, generator=generator(4, "flip", 0)) < 0.5
@@ -164,6 +185,7 @@ def test_classifier_learns_labels_that_belong_to_their_images():
 
 # --- encoder
 
+
 def test_training_masks_are_half_centre_half_any_kind():
     made = train.training_masks(200, SIZE, 0, 0)
     check_mask(made, SIZE)
@@ -171,7 +193,9 @@ def test_training_masks_are_half_centre_half_any_kind():
     centre = (made == center_mask(SIZE)).flatten(1).all(1)
     assert centre[:100].all() and 5 < centre[100:].sum() < 40  # the random half may draw it too
     assert torch.equal(made, train.training_masks(200, SIZE, 0, 0)) and len(MASKS) > 3
-    assert not torch.equal(made, train.training_masks(200, SIZE, 1, 0)) and not torch.equal(made, train.training_masks(200, SIZE, 0, 1))
+    assert not torch.equal(made, train.training_masks(200, SIZE, 1, 0)) and not torch.equal(
+        made, train.training_masks(200, SIZE, 0, 1)
+    )
 
 
 def loops_weight(mask, window):
@@ -179,7 +203,7 @@ def loops_weight(mask, window):
     for k in range(len(mask)):
         for i in range(SIZE):
             for j in range(SIZE):
-                near = mask[k, 0, max(0, i - reach):i + reach + 1, max(0, j - reach):j + reach + 1]
+                near = mask[k, 0, max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1]
                 w[k, 0, i, j] = mask[k, 0, i, j] * (near == 0).float().mean()
     return w
 
@@ -224,11 +248,16 @@ def test_encoder_learns_and_g_is_untouched(training):
 
 # --- resuming the two others
 
+
 def run_other(kind, start=0, stop=7, net=None, optimisers=None, seed=0):
     net, G = net or build(kind), build("G")
-    loop = (train.train_classifier(net, split(), iterations=7, batch_size=8, seed=seed, start=start, optimisers=optimisers)
-            if kind == "C" else
-            train.train_encoder(net, G, split(), iterations=7, batch_size=8, seed=seed, start=start, optimisers=optimisers))
+    loop = (
+        train.train_classifier(net, split(), iterations=7, batch_size=8, seed=seed, start=start, optimisers=optimisers)
+        if kind == "C"
+        else train.train_encoder(
+            net, G, split(), iterations=7, batch_size=8, seed=seed, start=start, optimisers=optimisers
+        )
+    )
     for step, state in loop:
         if step == stop:
             return net, state["optimisers"]

@@ -21,6 +21,7 @@ class Split:
     size, channels: of the network input (channels None: as stored). classes: names of the labels or None.
     flips: whether a mirrored image keeps its meaning (`train_classifier` then mirrors at random).
     """
+
     images: torch.Tensor
     labels: torch.Tensor | None
     size: int = 64
@@ -48,6 +49,7 @@ class DataSet:
     read(split, limit) -> (images, labels) as in `Split`. channels: of the stored images. flips: as in `Split`.
     source: one clause that says where the images come from.
     """
+
     read: Callable
     channels: int
     classes: tuple | None
@@ -58,6 +60,7 @@ class DataSet:
 @dataclass
 class Splits(Mapping):
     """{"train", "validation", "test"} -> Split; a split is read when it is first asked for."""
+
     make: Callable
     ready: dict = field(default_factory=dict)
 
@@ -78,13 +81,27 @@ class Splits(Mapping):
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 DIGITS = tuple(str(i) for i in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-LOOKS = ("bun", "bun, long hair", "bun, wavy hair", "parting", "parting, wavy hair", "parting, shoulder length",
-         "undercut", "undercut, neck length", "spikes", "spikes, long hair")   # as in data/avatars/make.mjs
+LOOKS = (
+    "bun",
+    "bun, long hair",
+    "bun, wavy hair",
+    "parting",
+    "parting, wavy hair",
+    "parting, shoulder length",
+    "undercut",
+    "undercut, neck length",
+    "spikes",
+    "spikes, long hair",
+)  # as in data/avatars/make.mjs
 
 DATASETS = {
     "fashion_mnist": DataSet(sets.fashion_mnist, 1, CLASSES, True, "shipped"),
-    "mnist": DataSet(sets.mnist, 1, DIGITS, False, "its test images are shipped, the others are downloaded by torchvision"),
-    "kmnist": DataSet(sets.kmnist, 1, ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), False, "torchvision"),
+    "mnist": DataSet(
+        sets.mnist, 1, DIGITS, False, "its test images are shipped, the others are downloaded by torchvision"
+    ),
+    "kmnist": DataSet(
+        sets.kmnist, 1, ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), False, "torchvision"
+    ),
     "cifar10": DataSet(sets.cifar10, 3, CIFAR10, True, "torchvision"),
     "avatars": DataSet(sets.avatars, 3, LOOKS, True, "shipped: drawn faces"),
     "celeba": DataSet(sets.celeba, 3, None, True, "torchvision, or a folder"),

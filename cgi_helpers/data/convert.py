@@ -9,10 +9,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..method.masks import binary, check_mask
 
-LUMINANCE = (0.299, 0.587, 0.114)   # of red, green and blue: ITU-R 601
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")   # the only decoders that touch what a stranger sends; JPEG opens MPO, too
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R 601
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # the only decoders that touch what a stranger sends; JPEG opens MPO, too
 MOST_PIXELS = 50_000_000
-RANGES = ((-1, 1), (0, 1), (0, 255))    # of floats
+RANGES = ((-1, 1), (0, 1), (0, 255))  # of floats
 
 
 def to_network(images, size=64, channels=None):
@@ -63,13 +63,17 @@ def scaled(array, value_range=None):
     if array.dtype == np.uint8:
         return x / 127.5 - 1
     if value_range is None and x.min() >= 0:
-        raise ValueError("A float image without a value below 0 may be meant in 0..1 or in [-1, 1]: say "
-                         "value_range=(0, 1) or value_range=(-1, 1).")
+        raise ValueError(
+            "A float image without a value below 0 may be meant in 0..1 or in [-1, 1]: say "
+            "value_range=(0, 1) or value_range=(-1, 1)."
+        )
     low, high = value_range or RANGES[0]
     slack = 1e-4 * (high - low)
     if x.min() < low - slack or x.max() > high + slack:
-        raise ValueError(f"A float image must lie in [{low}, {high}] but reaches from {x.min():.3g} to {x.max():.3g}: "
-                         "rescale it or name its value_range.")
+        raise ValueError(
+            f"A float image must lie in [{low}, {high}] but reaches from {x.min():.3g} to {x.max():.3g}: "
+            "rescale it or name its value_range."
+        )
     return (x if (low, high) == RANGES[0] else (x - low) * (2 / (high - low)) - 1).clamp(-1, 1)
 
 
@@ -81,8 +85,10 @@ def planes(x):
     elif x.ndim == 3 and len(x) not in (1, 3):
         x = x.permute(2, 0, 1)
     if x.ndim != 3 or len(x) not in (1, 3, 4):
-        raise ValueError(f"An image must have shape (H, W), (H, W, 1, 3 or 4) or (1 or 3, H, W) but has {shape}: "
-                         "give several as a list.")
+        raise ValueError(
+            f"An image must have shape (H, W), (H, W, 1, 3 or 4) or (1 or 3, H, W) but has {shape}: "
+            "give several as a list."
+        )
     return (x[:3] + 1).mul((x[3:] + 1) / 2).sub(1)[None] if len(x) == 4 else x[None]
 
 
@@ -90,7 +96,7 @@ def middle(x):
     """The largest square (..., S, S) in the middle of (..., H, W)."""
     side = min(x.shape[-2:])
     top, left = ((n - side) // 2 for n in x.shape[-2:])
-    return x[..., top:top + side, left:left + side]
+    return x[..., top : top + side, left : left + side]
 
 
 def open_picture(source):
@@ -109,7 +115,7 @@ def open_picture(source):
         raise ValueError(f"{name} cannot be opened ({error.strerror}): name a picture that you may read.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read: choose one of {', '.join(FORMATS)}.") from error
-    except Exception as error:   # Pillow raises a dozen kinds of errors for damaged files
+    except Exception as error:  # Pillow raises a dozen kinds of errors for damaged files
         raise ValueError(f"{name} is damaged or incomplete: choose another file.") from error
     if most:
         raise ValueError(f"{name} has more than {MOST_PIXELS / 1e6:.0f} megapixels: make it smaller first.")
@@ -118,7 +124,7 @@ def open_picture(source):
 
 def _plain(picture):
     """Mode L or RGB, whatever the mode; transparent parts on black."""
-    if picture.mode.startswith("I"):   # 16 bits of grey
+    if picture.mode.startswith("I"):  # 16 bits of grey
         return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

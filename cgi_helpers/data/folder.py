@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from .convert import open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-LEAST = 64      # images: a batch
-STORED = 128    # pixels per side that are kept
+LEAST = 64  # images: a batch
+STORED = 128  # pixels per side that are kept
 
 
 def read(path, split, limit=None):
@@ -50,8 +50,11 @@ def scan(path):
         except (OSError, ValueError):
             broken.append(file.name)
     if broken:
-        warnings.warn(f"{len(broken)} files of {path} could not be read and are skipped: {', '.join(broken[:5])}"
-                      f"{', ...' if len(broken) > 5 else ''}.", stacklevel=3)
+        warnings.warn(
+            f"{len(broken)} files of {path} could not be read and are skipped: {', '.join(broken[:5])}"
+            f"{', ...' if len(broken) > 5 else ''}.",
+            stacklevel=3,
+        )
     if len(found) < LEAST:
         raise ValueError(f"{path} holds {len(found)} readable different images, but a batch needs {LEAST}: add more.")
     images, labels = (np.stack(values) for values in zip(*(found[key] for key in sorted(found))))
@@ -62,6 +65,8 @@ def scan(path):
         if counts.min() < 2:
             name = names[counts.argmin()]
             total = np.sum(labels == names.index(name))
-            raise ValueError(f"Class {name!r} of {path} has {total} images, {counts.min()} of them for training, "
-                             "but at least 2 are needed: add more, or put all images into one folder.")
+            raise ValueError(
+                f"Class {name!r} of {path} has {total} images, {counts.min()} of them for training, "
+                "but at least 2 are needed: add more, or put all images into one folder."
+            )
     return images, labels.astype(np.int64) if labelled else None, splits, names if labelled else None

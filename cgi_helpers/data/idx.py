@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import torch
 
-VALIDATION = 12   # one of so many training images, the last ones: 5,000 of 60,000
+VALIDATION = 12  # one of so many training images, the last ones: 5,000 of 60,000
 
 
 def read(folder, split, limit=None):
@@ -24,8 +24,10 @@ def read(folder, split, limit=None):
     (labelled,), labels = _read(folder / f"{prefix}-labels-idx1-ubyte", 1, stop)
     if labelled != count:
         raise ValueError(f"{folder} holds {count} {prefix} images but {labelled} labels: fetch the four files again.")
-    return (torch.from_numpy(images.reshape(-1, *shape[1:])[start:].copy()),
-            torch.from_numpy(labels[start:].astype(np.int64)))
+    return (
+        torch.from_numpy(images.reshape(-1, *shape[1:])[start:].copy()),
+        torch.from_numpy(labels[start:].astype(np.int64)),
+    )
 
 
 def complete(folder, prefixes=("train", "t10k")):
@@ -39,13 +41,15 @@ def _read(path, dimensions, n):
     packed = not path.exists()
     path = path.with_name(f"{path.name}.gz") if packed else path
     if not path.exists():
-        raise FileNotFoundError(f"{path.with_suffix('')} is missing, plain or as .gz: put all four files into {path.parent}.")
+        raise FileNotFoundError(
+            f"{path.with_suffix('')} is missing, plain or as .gz: put all four files into {path.parent}."
+        )
     damaged = f"{path} is truncated or not an idx file of {dimensions} dimensions: delete it and fetch it again."
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             magic, *shape = struct.unpack(f">{dimensions + 1}I", file.read(4 * dimensions + 4))
             content = file.read(min(n, shape[0]) * int(np.prod(shape[1:], dtype=np.int64)))
-            rest = n >= shape[0] and file.read(1)   # reaching the end makes gzip compare its checksum
+            rest = n >= shape[0] and file.read(1)  # reaching the end makes gzip compare its checksum
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise ValueError(damaged) from error
     if magic != 0x800 + dimensions or rest or len(content) < min(n, shape[0]) * np.prod(shape[1:]):

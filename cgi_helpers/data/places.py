@@ -14,7 +14,11 @@ def repository(package=Path(__file__).resolve().parents[1]):
 def lost(root=None):
     """A clause for a missing file if there is no repository at `root`, else nothing."""
     root = root or ROOT
-    return "" if (root / "notebooks").is_dir() else f" ({root} is no checkout of the repository: work in one, or name it by CGI_ROOT)"
+    return (
+        ""
+        if (root / "notebooks").is_dir()
+        else f" ({root} is no checkout of the repository: work in one, or name it by CGI_ROOT)"
+    )
 
 
 ROOT = repository()

@@ -12,8 +12,8 @@ from PIL import Image
 from . import idx, shipped
 from .places import DATA, lost, named
 
-CIFAR10_ROWS = 10_000   # images of one PNG of the npm package: a row of 32 x 32 pixels each
-CELEBA_CROP = 108       # pixels of the centre of an aligned face, as in the DCGAN's first code
+CIFAR10_ROWS = 10_000  # images of one PNG of the npm package: a row of 32 x 32 pixels each
+CELEBA_CROP = 108  # pixels of the centre of an aligned face, as in the DCGAN's first code
 
 
 def fashion_mnist(split, limit):
@@ -27,7 +27,9 @@ def mnist(split, limit):
     folder = named("MNIST_DIR") or DATA / "MNIST" / "raw"
     if split == "test" and not idx.complete(folder, ("t10k",)):
         folder = DATA / "mnist"
-    return idx.read(present("mnist", folder, idx.complete(folder, ("t10k" if split == "test" else "train",))), split, limit)
+    return idx.read(
+        present("mnist", folder, idx.complete(folder, ("t10k" if split == "test" else "train",))), split, limit
+    )
 
 
 def kmnist(split, limit):
@@ -50,6 +52,7 @@ def cifar10(split, limit):
     if folder is None:
         present("cifar10", DATA / "cifar-10-batches-py", (DATA / "cifar-10-batches-py").is_dir())
         from torchvision.datasets import CIFAR10
+
         found = CIFAR10(str(DATA), train=split != "test")
         images, labels = found.data, np.array(found.targets)
     else:
@@ -76,16 +79,21 @@ def celeba(split, limit, size=64):
         with Image.open(folder / name) as picture:
             w, h = picture.size
             box = ((w - CELEBA_CROP) / 2, (h - CELEBA_CROP) / 2, (w + CELEBA_CROP) / 2, (h + CELEBA_CROP) / 2)
-            return np.array(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
+            return np.array(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box)).transpose(
+                2, 0, 1
+            )
+
     return torch.from_numpy(np.stack([face(name) for name in names])), None
 
 
 def present(name, folder, there):
     """The folder, or FileNotFoundError with what to do."""
     if not there:
-        raise FileNotFoundError(f"Data set {name!r} was not found in {folder}{lost()}: fetch it by torchvision with "
-                                f"`python -c \"from cgi_helpers import data; data.download('{name}')\"`, or name another folder by "
-                                f"${name.upper()}_DIR.")
+        raise FileNotFoundError(
+            f"Data set {name!r} was not found in {folder}{lost()}: fetch it by torchvision with "
+            f"`python -c \"from cgi_helpers import data; data.download('{name}')\"`, or name another folder by "
+            f"${name.upper()}_DIR."
+        )
     return folder
 
 
@@ -97,5 +105,7 @@ def download(name):
     try:
         import torchvision.datasets
     except ImportError as error:
-        raise ImportError("Downloads need torchvision: pip install torchvision, the version that fits your torch.") from error
+        raise ImportError(
+            "Downloads need torchvision: pip install torchvision, the version that fits your torch."
+        ) from error
     getattr(torchvision.datasets, classes[name])(str(DATA), download=True)

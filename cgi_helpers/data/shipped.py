@@ -38,10 +38,14 @@ def _strip(name, file):
 def _verified(name, file):
     folder = DATA / name
     if not (folder / file).is_file() or not (folder / "SHA256SUMS").is_file():
-        raise FileNotFoundError(f"{folder / file} or the SHA256SUMS beside it is missing{lost()}: restore the folder with "
-                                f"git checkout -- data/{name}.")
+        raise FileNotFoundError(
+            f"{folder / file} or the SHA256SUMS beside it is missing{lost()}: restore the folder with "
+            f"git checkout -- data/{name}."
+        )
     content = (folder / file).read_bytes()
     if f"{hashlib.sha256(content).hexdigest()}  {file}" not in (folder / "SHA256SUMS").read_text().splitlines():
-        raise ValueError(f"{folder / file} is corrupt or half-downloaded (checksum differs): restore it with "
-                         f"git checkout -- data/{name}.")
+        raise ValueError(
+            f"{folder / file} is corrupt or half-downloaded (checksum differs): restore it with "
+            f"git checkout -- data/{name}."
+        )
     return content

@@ -19,11 +19,12 @@ HERE = Path(__file__).parent
 
 class Pair(anywidget.AnyWidget):
     """Two pictures to choose from: click one, or press an arrow key (or 1, 2) while they have the focus."""
+
     _esm = (HERE / "blind.js").read_text("utf-8")
-    pictures = traitlets.List(["", ""]).tag(sync=True)   # PNG data URLs, left and right
+    pictures = traitlets.List(["", ""]).tag(sync=True)  # PNG data URLs, left and right
     question = traitlets.Unicode("").tag(sync=True)
     verdict = traitlets.Unicode("").tag(sync=True)
-    side = traitlets.Int(256).tag(sync=True)             # CSS pixels of a picture
+    side = traitlets.Int(256).tag(sync=True)  # CSS pixels of a picture
 
     def __init__(self, chosen, **options):
         super().__init__(**options)
@@ -88,9 +89,10 @@ class Blind(widgets.VBox):
     def __init__(self, images, first, second, seed=0, folder=None):
         def menu(label, value):
             return widgets.Dropdown(options=list(images), value=value, description=label)
+
         self.images, self.folder = images, folder
         self.first, self.second = menu("real or first", first), menu("against", second)
-        self.seed = widgets.BoundedIntText(value=seed, min=0, max=2 ** 31 - 1, description="seed")
+        self.seed = widgets.BoundedIntText(value=seed, min=0, max=2**31 - 1, description="seed")
         self.pair, self.score = Pair(self.chosen), widgets.Label()
         for control in (self.first, self.second, self.seed):
             control.observe(lambda change: self.start(), names="value")

@@ -5,7 +5,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-MOST = 100_000_000   # bytes of a file
+MOST = 100_000_000  # bytes of a file
 
 
 def source(name):
@@ -18,6 +18,7 @@ class Screen(anywidget.AnyWidget):
 
     `view`: a dict as `views` makes it; `columns`: pictures per row; `side`: CSS pixels of a picture.
     """
+
     _esm, _css = source("screen.js"), source("lab.css")
     view = traitlets.Dict({"pictures": [], "charts": "", "heat": ""}).tag(sync=True)
     columns = traitlets.Int(4).tag(sync=True)
@@ -28,13 +29,14 @@ class Screen(anywidget.AnyWidget):
 class Player(anywidget.AnyWidget):
     """Calls `stepped(run, index)` when the reader goes to a frame. `begin` starts another run, which ends the playing of the
     older one; what the browser still asks of that is not to be shown: `accepts` knows."""
+
     _esm, _css = source("player.js"), source("lab.css")
     run = traitlets.Int(0).tag(sync=True)
-    frame = traitlets.Int(0).tag(sync=True)          # the frame to show; where the reader went is `asked`
+    frame = traitlets.Int(0).tag(sync=True)  # the frame to show; where the reader went is `asked`
     most = traitlets.Int(0).tag(sync=True)
     enabled = traitlets.Bool(False).tag(sync=True)
-    interval = traitlets.Int(90).tag(sync=True)      # milliseconds between frames
-    asked = traitlets.List([0, 0]).tag(sync=True)    # [run, index]
+    interval = traitlets.Int(90).tag(sync=True)  # milliseconds between frames
+    asked = traitlets.List([0, 0]).tag(sync=True)  # [run, index]
 
     def __init__(self, stepped, **options):
         super().__init__(**options)
@@ -60,6 +62,7 @@ class FilePicker(anywidget.AnyWidget):
 
     Files come in pieces: Jupyter's web socket drops messages above 10 MB.
     """
+
     _esm = source("picker.js")
     label = traitlets.Unicode("Upload").tag(sync=True)
     accept = traitlets.Unicode("").tag(sync=True)
@@ -76,7 +79,7 @@ class FilePicker(anywidget.AnyWidget):
         if "refused" in message:
             self.refused(str(message["refused"]))
             return
-        if message["number"] != self.number:   # a newer file replaces one that is still on its way
+        if message["number"] != self.number:  # a newer file replaces one that is still on its way
             self.number, self.parts = message["number"], {}
         self.parts[message["part"]] = bytes(buffers[0])
         if len(self.parts) == message["parts"]:

@@ -18,36 +18,38 @@ from . import recipe as recipes
 from .recipe import JUDGE, to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
-WARM_LR, RANDOM_LR = 0.02, 0.1   # Adam's rate from the encoder's answer and from random starts, which have far to go
-REAL_IMAGES = 64         # validation images whose median logit is the `median` rule's threshold
-WARM = ("warm start", "encoder alone")   # searches that begin with the encoder's answer
-REMEMBERED = 24          # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
+WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
+REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
+WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
+REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
 
 @dataclass
 class Frame:
     """What the page shows of one iteration or step. image (C, H, W) uint8: the composite; losses, logit of this iterate."""
-    phase: str               # "search" or "refine"
+
+    phase: str  # "search" or "refine"
     step: int
     image: np.ndarray
     context: float
     prior: float
-    logit: float             # of D: the unshaped one in the search, the recipe's in the refinement
-    seconds: float           # since the run (or its cached search) began
-    kept: int = 0            # refinement: the step that the stopping rule keeps so far, which `image` shows
+    logit: float  # of D: the unshaped one in the search, the recipe's in the refinement
+    seconds: float  # since the run (or its cached search) began
+    kept: int = 0  # refinement: the step that the stopping rule keeps so far, which `image` shows
     score: float = math.nan  # refinement: D's logit of that step
 
 
 @dataclass
 class Run:
     """A run so far: `frames` grow while it streams; the tensors are exact, (1, C, H, W) in [-1, 1]."""
+
     recipe: object
     y: torch.Tensor
     mask: torch.Tensor
     frames: list = field(default_factory=list)
     z: torch.Tensor = None
-    semantic: torch.Tensor = None    # composite after the search
-    refined: torch.Tensor = None     # composite after the refinement
+    semantic: torch.Tensor = None  # composite after the search
+    refined: torch.Tensor = None  # composite after the refinement
 
     @property
     def progress(self):
@@ -180,9 +182,18 @@ class Engine:
                     return
                 i = int(state["loss"].argmin())
                 prior = float(state["prior"][i])
-                image = to_bytes(composite(run.y, state["fill"][i:i + 1], run.mask)[0])
-                run.frames.append(Frame("search", step, image, float(state["context"][i]), prior,
-                                        logit_of(prior, recipe.lam), time.perf_counter() - began))
+                image = to_bytes(composite(run.y, state["fill"][i : i + 1], run.mask)[0])
+                run.frames.append(
+                    Frame(
+                        "search",
+                        step,
+                        image,
+                        float(state["context"][i]),
+                        prior,
+                        logit_of(prior, recipe.lam),
+                        time.perf_counter() - began,
+                    )
+                )
                 yield run
             run.z = state["z"][state["best"].argmin()][None]
             self.cache.put(key, (run.z, tuple(run.frames)))
@@ -194,10 +205,18 @@ class Engine:
         G, D = self.net("generator"), self.net(recipe.epochs)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
-        return refine(G, D, h, layer=recipe.layer, steps=recipe.steps, step_size=recipe.step_size, stop=recipe.stop,
-                      compose=lambda x: composite(y, x, mask),
-                      threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0,
-                      key=(recipe.seed, "lab"))
+        return refine(
+            G,
+            D,
+            h,
+            layer=recipe.layer,
+            steps=recipe.steps,
+            step_size=recipe.step_size,
+            stop=recipe.stop,
+            compose=lambda x: composite(y, x, mask),
+            threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0,
+            key=(recipe.seed, "lab"),
+        )
 
     def _refine(self, run, cancel):
         began = time.perf_counter() - run.frames[-1].seconds
@@ -205,9 +224,19 @@ class Engine:
         for step, state in self.refinement(run.recipe, run.z, run.y, run.mask):
             if cancel.is_set():
                 return
-            run.frames.append(Frame("refine", step, to_bytes(state["images"][0]), context, prior,
-                                    float(state["path"][0]), time.perf_counter() - began,
-                                    int(state["steps"][0]), float(state["logits"][0])))
+            run.frames.append(
+                Frame(
+                    "refine",
+                    step,
+                    to_bytes(state["images"][0]),
+                    context,
+                    prior,
+                    float(state["path"][0]),
+                    time.perf_counter() - began,
+                    int(state["steps"][0]),
+                    float(state["logits"][0]),
+                )
+            )
             if step == run.recipe.steps:
                 run.refined = state["images"]
             yield run
@@ -224,8 +253,11 @@ class Engine:
             return None
         images = {"semantic": run.semantic}
         for epochs in recipes.shaping(self.session).epochs:
-            other = self.run(replace(recipe, epochs=epochs), cancel,
-                             lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"))
+            other = self.run(
+                replace(recipe, epochs=epochs),
+                cancel,
+                lambda text, e=epochs: tell(f"D after {e:g} epochs of shaping. {text}"),
+            )
             if other is None:
                 return None
             images[epochs] = other.refined
@@ -274,7 +306,7 @@ class Engine:
         D = self.net(epochs)
         with frozen(D), torch.enable_grad():
             x = x.detach().requires_grad_()
-            gradient, = torch.autograd.grad(generator_loss(D(x, "independent")).sum(), x)
+            (gradient,) = torch.autograd.grad(generator_loss(D(x, "independent")).sum(), x)
         return gradient[0].pow(2).sum(0).sqrt().cpu()
 
     def _remember(self, key, compute):

@@ -15,8 +15,14 @@ def _control(name, choice, default, hint):
     name, label, width = name.replace("_", " "), "130px", "420px"
     if not isinstance(choice, list):
         return Number(default, *choice, name, hint, continuous=False, width=width, label=label)
-    return widgets.Dropdown(options=choice, value=default, description=name, tooltip=hint, style={"description_width": label},
-                            layout=widgets.Layout(width=width))
+    return widgets.Dropdown(
+        options=choice,
+        value=default,
+        description=name,
+        tooltip=hint,
+        style={"description_width": label},
+        layout=widgets.Layout(width=width),
+    )
 
 
 class Explorer(widgets.VBox):
@@ -29,8 +35,9 @@ class Explorer(widgets.VBox):
         if unknown:
             raise ValueError(f"draw() has no argument {unknown[0]!r}: its arguments are {', '.join(defaults)}.")
         self.controls = {n: _control(n, c, defaults[n], (hints or {}).get(n, "")) for n, c in controls.items()}
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start",
-                                                                         display="none"))
+        self.picture = widgets.Image(
+            format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start", display="none")
+        )
         self.status = widgets.HTML("<i>Move a control to draw.</i>")
         self.frames = 0
         for control in self.controls.values():

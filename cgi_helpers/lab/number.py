@@ -24,14 +24,20 @@ class Number(widgets.HBox):
     0.0063 when it is shown, readouts and bounded fields clamp. Here a number beyond the range becomes the nearest one inside,
     and `tell` (a function, to be set) gets a sentence. `slider=False`: the field alone.
     """
+
     value = traitlets.Any()
 
-    def __init__(self, value, low, high, name, hint, zero=False, slider=True, continuous=True, width="360px", label="128px"):
+    def __init__(
+        self, value, low, high, name, hint, zero=False, slider=True, continuous=True, width="360px", label="128px"
+    ):
         self.low, self.high, self.zero, self.name, self.hint = low, high, zero, name, hint
         self.quiet, self.tell = False, lambda sentence: None
         self.notches = [*[0.0] * zero, *notches(value, low, high)] if slider else []
-        first = dict(description=name, style={"description_width": label},
-                     layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"})   # or a field is 20 letters wide
+        first = dict(
+            description=name,
+            style={"description_width": label},
+            layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"},
+        )  # or a field is 20 letters wide
         options = dict(options=self._options(value), readout=False, continuous_update=continuous)
         self.slider = widgets.SelectionSlider(value=value, tooltip=hint, **options, **first) if slider else None
         kind = widgets.IntText if isinstance(value, int) else widgets.FloatText
@@ -61,8 +67,10 @@ class Number(widgets.HBox):
         if self.value != change.new:
             with self._still():
                 self.field.value = self.value
-            self.tell(f"{self.name} goes from {self.low:.10g} to {self.high:.10g}{' or is 0' * self.zero}, so {change.new:.10g} "
-                      f"became {self.value:.10g}.")
+            self.tell(
+                f"{self.name} goes from {self.low:.10g} to {self.high:.10g}{' or is 0' * self.zero}, so {change.new:.10g} "
+                f"became {self.value:.10g}."
+            )
 
     @traitlets.validate("value")
     def _within(self, proposal):

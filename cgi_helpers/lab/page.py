@@ -31,16 +31,24 @@ from .painter import Painter
 from .upload import TAKEN, read_image
 from .worker import Worker
 
-INTERVAL = 0.07          # seconds between frames shown: 14 a second
-COMPLETIONS = 8          # of the diversity screen
+INTERVAL = 0.07  # seconds between frames shown: 14 a second
+COMPLETIONS = 8  # of the diversity screen
 ANY, OWN, DRAWN = "any class", "your picture", "drawn"
 STOPPED = "Stopped; press Run to compute with the present knobs."
-TABS = {"inpaint": ("Inpaint", ""),
-        "compare": ("Compare", "The same hole and the same search result, refined with every stored discriminator."),
-        "diversity": ("Diversity", f"{COMPLETIONS} completions of the same hole, each searched and refined from its own random z."),
-        "look": ("Look into D", "Where each discriminator's gradient asks for change (darkest: most, each map by its own scale).")}
+TABS = {
+    "inpaint": ("Inpaint", ""),
+    "compare": ("Compare", "The same hole and the same search result, refined with every stored discriminator."),
+    "diversity": (
+        "Diversity",
+        f"{COMPLETIONS} completions of the same hole, each searched and refined from its own random z.",
+    ),
+    "look": (
+        "Look into D",
+        "Where each discriminator's gradient asks for change (darkest: most, each map by its own scale).",
+    ),
+}
 EMPTY = {"pictures": [], "charts": "", "heat": ""}
-OPEN = weakref.WeakValueDictionary()   # id of a session -> its page
+OPEN = weakref.WeakValueDictionary()  # id of a session -> its page
 
 
 def available_presets(seed=0):
@@ -59,8 +67,13 @@ class LiveLab(widgets.VBox):
         older = OPEN.pop(id(session), None)
         if older is not None:
             older.close()
-        self.worker, self.lock, self.generation, self.quiet = Worker(synchronous), threading.RLock(), 0, threading.local()
-        self.first_frame, self.runs_started = None, 0   # seconds from the last request to its first frame; a count
+        self.worker, self.lock, self.generation, self.quiet = (
+            Worker(synchronous),
+            threading.RLock(),
+            0,
+            threading.local(),
+        )
+        self.first_frame, self.runs_started = None, 0  # seconds from the last request to its first frame; a count
         super().__init__(layout=widgets.Layout(max_width="1160px"))
         self.add_class("cgi-lab")
         OPEN[id(session)], self.first = self, session
@@ -74,8 +87,12 @@ class LiveLab(widgets.VBox):
         except Exception as error:  # a damaged choice of the shaping stage: the page can do without
             recipe, problem = recipes.default_recipe(session, tuned=False), error
         self.session, self.engine = session, Engine(session)
-        self.run, self.index, self.compared = None, 0, {}   # what is shown: a run and its frame; screen -> its recipe
-        self.picture, self.own, self.saved = "", "", None   # own picture shown; the last there was; path of the last JSON
+        self.run, self.index, self.compared = None, 0, {}  # what is shown: a run and its frame; screen -> its recipe
+        self.picture, self.own, self.saved = (
+            "",
+            "",
+            None,
+        )  # own picture shown; the last there was; path of the last JSON
         self.children = self._build(recipe)
         _close(old)
         self._act(lambda: self.set_recipe(recipe, run=run), about_state=True)
@@ -98,22 +115,34 @@ class LiveLab(widgets.VBox):
     # --- building
 
     def _build(self, recipe):
-        self.screens = {"inpaint": Screen(columns=2, side=190), "compare": Screen(columns=5, side=190),
-                        "diversity": Screen(columns=5, side=190), "look": Screen(columns=7, side=132)}
+        self.screens = {
+            "inpaint": Screen(columns=2, side=190),
+            "compare": Screen(columns=5, side=190),
+            "diversity": Screen(columns=5, side=190),
+            "look": Screen(columns=7, side=132),
+        }
         self.curves = Screen(empty="")
         self.knobs = make_knobs(self.session, recipe)
         for knob in self.knobs.values():
             self._on(knob, "value", self.ask)
             knob.tell = self._notify
         inpaint = _row(self._source(recipe), self._middle(), self._right(), grid_gap="12px", align_items=None)
-        others = [widgets.VBox([widgets.HTML(f"<p style='font-size:15px;margin:0'>{text}</p>"), self.screens[name]])
-                  for name, (_, text) in list(TABS.items())[1:]]
+        others = [
+            widgets.VBox([widgets.HTML(f"<p style='font-size:15px;margin:0'>{text}</p>"), self.screens[name]])
+            for name, (_, text) in list(TABS.items())[1:]
+        ]
         self.tabs = widgets.Tab([inpaint, *others], titles=[title for title, _ in TABS.values()])
         self._on(self.tabs, "selected_index", lambda: self.ask(self.index if self._finished() else None))
-        self.start = _button("Run", "Search, then refine, with the present knobs.",
-                             lambda: self._act(self.ask, about_state=True), button_style="primary", icon="play")
-        self.halt = _button("Stop", "Stop within one iteration; what was computed stays.", lambda: self._act(self.stop),
-                            icon="stop")
+        self.start = _button(
+            "Run",
+            "Search, then refine, with the present knobs.",
+            lambda: self._act(self.ask, about_state=True),
+            button_style="primary",
+            icon="play",
+        )
+        self.halt = _button(
+            "Stop", "Stop within one iteration; what was computed stays.", lambda: self._act(self.stop), icon="stop"
+        )
         names = list(dict.fromkeys([self.first.preset.name, *available_presets(self.session.seed)]))
         self.preset = _menu(names, self.session.preset.name, "Which images and networks: a preset with weights.")
         self.preset.layout.display = None if len(self.preset.options) > 1 else "none"
@@ -128,36 +157,72 @@ class LiveLab(widgets.VBox):
         self.number = Number(recipe.image, 0, recipe.image, "", "Number of the test image.", slider=False, width="80px")
         self.number.name, self.number.tell = "The number of the test image", self._notify
         self.kind = widgets.HTML(layout=widgets.Layout(flex="0 0 auto"))
-        self.upload = FilePicker(lambda name, content: self._act(lambda: self.take_picture(name, content)), self._notify,
-                                 label="Upload", accept=".png,.jpg,.jpeg,.webp,.bmp",
-                                 hint=f"{TAKEN[2:].capitalize()} of any size; it is made {kind}, as the networks see it.")
-        self.hole = _menu([*MASKS, DRAWN], recipe.hole if recipe.hole in MASKS else DRAWN,
-                          "A named hole, or draw one on the image below.")
+        self.upload = FilePicker(
+            lambda name, content: self._act(lambda: self.take_picture(name, content)),
+            self._notify,
+            label="Upload",
+            accept=".png,.jpg,.jpeg,.webp,.bmp",
+            hint=f"{TAKEN[2:].capitalize()} of any size; it is made {kind}, as the networks see it.",
+        )
+        self.hole = _menu(
+            [*MASKS, DRAWN],
+            recipe.hole if recipe.hole in MASKS else DRAWN,
+            "A named hole, or draw one on the image below.",
+        )
         self.painter = Painter(size=self.session.preset.size, shown=272)
         self._on(self.label, "value", self._choose_class)
         self._on(self.number, "value", lambda: self._show_test_image(self.number.value))
         self._on(self.hole, "value", self._choose_hole)
         self._on(self.painter, "hole", self._take_drawing)
-        at_random = _button("Random", "Show a random test image of the chosen class.",
-                            lambda: self._act(self._choose_random, about_state=True))
+        at_random = _button(
+            "Random",
+            "Show a random test image of the chosen class.",
+            lambda: self._act(self._choose_random, about_state=True),
+        )
         image, hole = (widgets.HTML(f"<b>{t}</b>", layout=widgets.Layout(width="50px")) for t in ("image", "hole"))
-        return widgets.VBox([_row(image, self.label, self.number), _row(at_random, self.upload, self.kind),
-                             _row(hole, self.hole), self.painter], layout=widgets.Layout(width="280px", flex="0 0 auto"))
+        return widgets.VBox(
+            [
+                _row(image, self.label, self.number),
+                _row(at_random, self.upload, self.kind),
+                _row(hole, self.hole),
+                self.painter,
+            ],
+            layout=widgets.Layout(width="280px", flex="0 0 auto"),
+        )
 
     def _middle(self):
         self.player = Player(lambda run, index: self._act(lambda: self._step_to(run, index)))
-        return widgets.VBox([self.screens["inpaint"], self.player], layout=widgets.Layout(width="398px", flex="0 0 auto"))
+        return widgets.VBox(
+            [self.screens["inpaint"], self.player], layout=widgets.Layout(width="398px", flex="0 0 auto")
+        )
 
     def _right(self):
-        self.loader = FilePicker(lambda name, content: self._act(lambda: self.take_recipe(content)), self._notify,
-                                 label="Load recipe", accept=".json", hint="A .json file that this page saved.")
-        save = _button("Save", "Save the shown picture as PNG and everything that it depends on as JSON.",
-                       lambda: self._act(self.save), icon="save")
-        reset = _button("Defaults", "All knobs, image and hole as at the beginning.",
-                        lambda: self._act(lambda: self.set_recipe(recipes.default_recipe(self.session))))
-        knobs = [part for name, knob in self.knobs.items() for part in ([knob, lambda_marks(knob)] if name == "lam" else [knob])]
-        return widgets.VBox([*knobs, _row(save, self.loader, reset), self.curves],
-                            layout=widgets.Layout(width="340px", flex="0 0 auto"))
+        self.loader = FilePicker(
+            lambda name, content: self._act(lambda: self.take_recipe(content)),
+            self._notify,
+            label="Load recipe",
+            accept=".json",
+            hint="A .json file that this page saved.",
+        )
+        save = _button(
+            "Save",
+            "Save the shown picture as PNG and everything that it depends on as JSON.",
+            lambda: self._act(self.save),
+            icon="save",
+        )
+        reset = _button(
+            "Defaults",
+            "All knobs, image and hole as at the beginning.",
+            lambda: self._act(lambda: self.set_recipe(recipes.default_recipe(self.session))),
+        )
+        knobs = [
+            part
+            for name, knob in self.knobs.items()
+            for part in ([knob, lambda_marks(knob)] if name == "lam" else [knob])
+        ]
+        return widgets.VBox(
+            [*knobs, _row(save, self.loader, reset), self.curves], layout=widgets.Layout(width="340px", flex="0 0 auto")
+        )
 
     # --- what the reader does
 
@@ -171,7 +236,7 @@ class LiveLab(widgets.VBox):
         `about_state`: it is about the present image, hole or knobs, so what runs for older ones ends. Any other error (a
         file that is no picture) is a notice, and what runs goes on.
         """
-        if self.held:   # the page itself set a control
+        if self.held:  # the page itself set a control
             return
         self._notify("")
         try:
@@ -205,8 +270,12 @@ class LiveLab(widgets.VBox):
     def recipe(self):
         """The recipe that the controls describe."""
         hole = self.hole.value if self.hole.value != DRAWN else recipes.hole_text(self.painter.mask)
-        return recipes.Recipe(image=self.number.value, picture=self.picture, hole=hole,
-                              **{name: knob.value for name, knob in self.knobs.items()})
+        return recipes.Recipe(
+            image=self.number.value,
+            picture=self.picture,
+            hole=hole,
+            **{name: knob.value for name, knob in self.knobs.items()},
+        )
 
     def set_recipe(self, recipe, run=True, frame=None):
         """Set every control to `recipe`; one run, not one per control, which ends on `frame`. ValueError changes nothing."""
@@ -319,14 +388,16 @@ class LiveLab(widgets.VBox):
 
     def ask(self, frame=None):
         """Cancel what runs and compute what the open tab shows, with the newest values; a run ends on `frame` (None: last)."""
-        if not self.painter.image:   # the data were missing when the page was made
+        if not self.painter.image:  # the data were missing when the page was made
             self.set_recipe(self.recipe(), run=False)
-        with self.lock:   # one section: of two threads that ask at once, the later number must belong to the later values
+        with (
+            self.lock
+        ):  # one section: of two threads that ask at once, the later number must belong to the later values
             page, recipe, asked = list(TABS)[self.tabs.selected_index or 0], self.recipe(), time.perf_counter()
             self.generation += 1
             mine = self.generation
             self.player.begin()
-            if self.compared.get(page, recipe) != recipe:   # nothing of another hole beside what is said of this one
+            if self.compared.get(page, recipe) != recipe:  # nothing of another hole beside what is said of this one
                 self.screens[page].view = EMPTY
             self._say("Computing ...")
             self.worker.submit(lambda cancel: self._work(page, recipe, mine, cancel, asked, frame))
@@ -347,7 +418,7 @@ class LiveLab(widgets.VBox):
                 text = self._side_by_side(page, recipe, mine, cancel, asked)
         except Exception as error:  # a traceback in a thread would be lost: the reader must see what was wrong
             text = _sentence(error)
-            with self.lock:   # no picture of another hole beside the sentence
+            with self.lock:  # no picture of another hole beside the sentence
                 if mine == self.generation and not (self.run and self.run.recipe == recipe):
                     self.screens[page].view = self.curves.view = EMPTY
         with self.lock:
@@ -371,8 +442,10 @@ class LiveLab(widgets.VBox):
         if run.refined is None:
             return None
         kept = f", step {run.frames[-1].kept} kept" if recipe.steps else ""
-        return (f"Done in {run.frames[-1].seconds:.1f} s: {run.searched - 1} search iterations, "
-                f"{recipe.steps} refinement steps{kept}.")
+        return (
+            f"Done in {run.frames[-1].seconds:.1f} s: {run.searched - 1} search iterations, "
+            f"{recipe.steps} refinement steps{kept}."
+        )
 
     def _show_run(self, run, mine, index, streaming=False):
         view = views.run_view(run, index)
@@ -413,9 +486,11 @@ class LiveLab(widgets.VBox):
                 told = time.perf_counter()
 
         engine = self.engine
-        compute, view = {"compare": (engine.compare, views.compare_view),
-                         "diversity": (functools.partial(engine.diversity, n=COMPLETIONS), views.diversity_view),
-                         "look": (engine.gradients, views.gradient_view)}[page]
+        compute, view = {
+            "compare": (engine.compare, views.compare_view),
+            "diversity": (functools.partial(engine.diversity, n=COMPLETIONS), views.diversity_view),
+            "look": (engine.gradients, views.gradient_view),
+        }[page]
         result = compute(recipe, cancel=cancel, tell=tell)
         if result is None:
             return None
@@ -443,8 +518,9 @@ class LiveLab(widgets.VBox):
         if run is None or run.refined is None:
             raise ValueError("There is no finished run to save yet: press Run and wait for it.")
         if run.recipe != present:
-            raise ValueError("The picture shown is not the one of the present image, hole and knobs: press Run, wait, then "
-                             "save.")
+            raise ValueError(
+                "The picture shown is not the one of the present image, hole and knobs: press Run, wait, then save."
+            )
         text, address = recipes.dump(run.recipe, self.session, index), views.url(run.frames[index].image)
         name, folder = "live-" + hashlib.sha256(text.encode()).hexdigest()[:8], self.session.store.own / "lab"
         contents = {f"{name}.png": base64.b64decode(address.partition(",")[2]), f"{name}.json": text.encode()}

@@ -17,37 +17,49 @@ from ..method.runtime import fast_dtype, generator
 FORMAT = "cgi live lab 2"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
 DRAWN = "drawn:"
-WARM_ITERATIONS = 100    # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
-RANGES = {"lam": (1e-6, 10.0), "iterations": (0, 1000), "restarts": (1, 8), "seed": (0, 2 ** 31 - 1),
-          "step_size": (1e-4, 1.0), "steps": (0, 200)}   # what the knobs offer and a recipe may ask for; lam may be 0, too
-TYPES = {int: (int,), float: (int, float), str: (str,)}   # of JSON's values for a field; bool is none of them
-JUDGE = "per_image"      # row of the shapings whose discriminators judge a single image
-NETWORKS = ("generator", "discriminator", "encoder", f"shaped_{JUDGE}")   # artifacts whose digest a recipe tells
-FACTS = {"networks": "other networks", "preset_seed": "another seed of the session", "device": "another kind of device",
-         "precision": "another precision", "torch": "another version of torch",
-         "original": "another image of this number"}
+WARM_ITERATIONS = 100  # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
+RANGES = {
+    "lam": (1e-6, 10.0),
+    "iterations": (0, 1000),
+    "restarts": (1, 8),
+    "seed": (0, 2**31 - 1),
+    "step_size": (1e-4, 1.0),
+    "steps": (0, 200),
+}  # what the knobs offer and a recipe may ask for; lam may be 0, too
+TYPES = {int: (int,), float: (int, float), str: (str,)}  # of JSON's values for a field; bool is none of them
+JUDGE = "per_image"  # row of the shapings whose discriminators judge a single image
+NETWORKS = ("generator", "discriminator", "encoder", f"shaped_{JUDGE}")  # artifacts whose digest a recipe tells
+FACTS = {
+    "networks": "other networks",
+    "preset_seed": "another seed of the session",
+    "device": "another kind of device",
+    "precision": "another precision",
+    "torch": "another version of torch",
+    "original": "another image of this number",
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One completion. `picture`: an own image as base64 of its bytes, else "" and the test image `image` is meant;
     `hole`: a name of `masks.MASKS`, or "drawn:" and the base64 of its bits, 1 = missing, row by row."""
+
     image: int
     picture: str
     hole: str
-    search: str          # one of SEARCHES
-    lam: float           # weight of the prior loss
-    iterations: int      # of the search ("encoder alone" makes none)
-    restarts: int        # starts per image, the lowest loss is kept
-    seed: int            # of random starts and of the probabilistic stop
-    layer: int           # of G, 0 = 4x4
-    step_size: float     # of the refinement
-    steps: int           # of the refinement
-    stop: str            # one of refine.STOPS
-    epochs: float        # of shaping: which stored discriminator
+    search: str  # one of SEARCHES
+    lam: float  # weight of the prior loss
+    iterations: int  # of the search ("encoder alone" makes none)
+    restarts: int  # starts per image, the lowest loss is kept
+    seed: int  # of random starts and of the probabilistic stop
+    layer: int  # of G, 0 = 4x4
+    step_size: float  # of the refinement
+    steps: int  # of the refinement
+    stop: str  # one of refine.STOPS
+    epochs: float  # of shaping: which stored discriminator
 
     def __post_init__(self):
-        if self.picture:   # nothing may depend on the number of a test image that is not shown
+        if self.picture:  # nothing may depend on the number of a test image that is not shown
             object.__setattr__(self, "image", 0)
         if self.search == "encoder alone":
             object.__setattr__(self, "iterations", 0)
@@ -61,9 +73,21 @@ def default_recipe(session, tuned=True):
     if tuned and session.up_to_date("tune"):
         chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
         stage = next(e for e in row.epochs if str(e) == chosen)
-    return Recipe(image=0, picture="", hole=p.mask, search="warm start", lam=p.lam, iterations=WARM_ITERATIONS, restarts=1,
-                  seed=session.seed % (RANGES["seed"][1] + 1), layer=row.layer, stop="best",
-                  step_size=row.step_size, steps=row.steps, epochs=stage)
+    return Recipe(
+        image=0,
+        picture="",
+        hole=p.mask,
+        search="warm start",
+        lam=p.lam,
+        iterations=WARM_ITERATIONS,
+        restarts=1,
+        seed=session.seed % (RANGES["seed"][1] + 1),
+        layer=row.layer,
+        stop="best",
+        step_size=row.step_size,
+        steps=row.steps,
+        epochs=stage,
+    )
 
 
 def shaping(session):
@@ -106,14 +130,17 @@ def hole_mask(recipe, session):
     """The recipe's mask (1, 1, size, size), 1 = known; a sentence if nothing or everything is missing."""
     size = session.preset.size
     if recipe.hole.startswith(DRAWN):
-        bits = np.unpackbits(decode(recipe.hole[len(DRAWN):], -(-size * size // 8), "hole"))[:size * size]
+        bits = np.unpackbits(decode(recipe.hole[len(DRAWN) :], -(-size * size // 8), "hole"))[: size * size]
         mask = 1 - torch.from_numpy(bits.astype(np.float32)).view(1, 1, size, size)
     else:
         mask = named_mask(recipe.hole, size, generator(session.seed, recipe.hole))
     known = float(mask.mean())
     if known in (0, 1):
-        raise ValueError("There is no hole: draw one on the image or choose one from the list." if known == 1 else
-                         "The hole covers the whole image, so there is nothing to fit: leave some pixels known.")
+        raise ValueError(
+            "There is no hole: draw one on the image or choose one from the list."
+            if known == 1
+            else "The hole covers the whole image, so there is nothing to fit: leave some pixels known."
+        )
     return check_mask(mask, size).to(session.device)
 
 
@@ -121,7 +148,7 @@ def target(recipe, session):
     """The image to complete, (1, C, size, size) in [-1, 1] on the device."""
     p = session.preset
     if recipe.picture:
-        content = decode(recipe.picture, p.channels * p.size ** 2, "picture")
+        content = decode(recipe.picture, p.channels * p.size**2, "picture")
         x = torch.from_numpy(content.astype(np.float32)) / 127.5 - 1
         return x.view(1, p.channels, p.size, p.size).to(session.device)
     return session.data["test"].batch([recipe.image], session.device)
@@ -133,8 +160,10 @@ def check(recipe, session):
     choices = {"search": SEARCHES, "stop": STOPS, "epochs": shaping(session).epochs, "layer": layers(session)}
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
-            raise ValueError(f"The recipe's {name} must be one of {', '.join(map(str, allowed))} "
-                             f"but is {brief(getattr(recipe, name))}.")
+            raise ValueError(
+                f"The recipe's {name} must be one of {', '.join(map(str, allowed))} "
+                f"but is {brief(getattr(recipe, name))}."
+            )
     for name, (low, high) in {**RANGES, "image": (0, len(split) - 1)}.items():
         value = getattr(recipe, name)
         if not low <= value <= high and not (name == "lam" and value == 0):
@@ -149,14 +178,31 @@ def facts(recipe, session):
     nets = {a: (session.store.metadata(a) or {}).get("digest") for a in NETWORKS}
     precision = fast_dtype(session.device) if session.preset.networks.amp else None
     original = hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]
-    return {"networks": nets, "preset_seed": session.seed, "device": session.device.type, "original": original,
-            "precision": str(precision or torch.float32), "torch": torch.__version__}
+    return {
+        "networks": nets,
+        "preset_seed": session.seed,
+        "device": session.device.type,
+        "original": original,
+        "precision": str(precision or torch.float32),
+        "torch": torch.__version__,
+    }
 
 
 def dump(recipe, session, frame=None):
     """The recipe as JSON text, with the preset, its `facts` and the number of the frame shown (None: the last)."""
-    return json.dumps({"format": FORMAT, "preset": session.preset.name, **facts(recipe, session), "frame": frame,
-                       "recipe": asdict(recipe)}, indent=1) + "\n"
+    return (
+        json.dumps(
+            {
+                "format": FORMAT,
+                "preset": session.preset.name,
+                **facts(recipe, session),
+                "frame": frame,
+                "recipe": asdict(recipe),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def parse(content, session):
@@ -167,20 +213,26 @@ def parse(content, session):
         values, frame = content["recipe"], content.get("frame")
         if content["format"] != FORMAT or set(values) != {f.name for f in fields(Recipe)}:
             raise KeyError
-        if type(frame) not in (int, type(None)) or any(type(values[f.name]) not in TYPES[f.type] for f in fields(Recipe)):
+        if type(frame) not in (int, type(None)) or any(
+            type(values[f.name]) not in TYPES[f.type] for f in fields(Recipe)
+        ):
             raise TypeError
         recipe = Recipe(**{f.name: f.type(values[f.name]) for f in fields(Recipe)})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError("This file is not a recipe that the live lab saved: choose a .json file that it saved.") from error
+        raise ValueError(
+            "This file is not a recipe that the live lab saved: choose a .json file that it saved."
+        ) from error
     if content.get("preset") != session.preset.name:
-        raise ValueError(f"This recipe was saved with preset {brief(content.get('preset'))}, but the page runs "
-                         f"{session.preset.name!r}: choose that preset first.")
+        raise ValueError(
+            f"This recipe was saved with preset {brief(content.get('preset'))}, but the page runs "
+            f"{session.preset.name!r}: choose that preset first."
+        )
     check(recipe, session)
     hole_mask(recipe, session)
     last = recipe.iterations + recipe.steps + 1
     if frame is not None and not 0 <= frame <= last:
         raise ValueError(f"The recipe's frame must be between 0 and {last} but is {brief(frame)}.")
-    stage = next(e for e in shaping(session).epochs if e == recipe.epochs)   # 2.0 means the stage 2
+    stage = next(e for e in shaping(session).epochs if e == recipe.epochs)  # 2.0 means the stage 2
     recipe, here = replace(recipe, epochs=stage), facts(recipe, session)
     other = [text for name, text in FACTS.items() if content.get(name) != here[name]]
     return recipe, frame, f"It was saved with {' and '.join(other)}, so its pixels may differ." if other else ""

@@ -33,10 +33,12 @@ def read_image(content, name="the file", size=64, channels=1):
         raise ValueError(f"{name} has more than {MOST_PIXELS / 1e6:.0f} megapixels: make it smaller first.") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read: choose {TAKEN}.") from error
-    except Exception as error:   # Pillow raises a dozen kinds of errors for damaged files
+    except Exception as error:  # Pillow raises a dozen kinds of errors for damaged files
         raise ValueError(f"{name} is damaged or incomplete: choose another file.") from error
     if pixels > MOST_PIXELS:
-        raise ValueError(f"{name} has {pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}: make it smaller first.")
+        raise ValueError(
+            f"{name} has {pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}: make it smaller first."
+        )
     small = small.convert("L" if channels == 1 else "RGB")
     square = Image.new(small.mode, (size, size))
     square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
@@ -46,14 +48,21 @@ def read_image(content, name="the file", size=64, channels=1):
 
 def _shrink(picture, size):
     """(the picture upright, 8 bits, opaque, its longer side `size`; note). It becomes small first: all else is then quick."""
-    notes = ["It was animated: only its first frame is used."] * (picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1)
-    picture.draft("RGB", (4 * size, 4 * size))   # JPEG: decode at a fraction of the size
+    notes = ["It was animated: only its first frame is used."] * (
+        picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1
+    )
+    picture.draft("RGB", (4 * size, 4 * size))  # JPEG: decode at a fraction of the size
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I"):   # no numbers to average yet
+    if (
+        picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I")
+    ):  # no numbers to average yet
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     scale = size / max(picture.size)
-    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
-    if picture.mode.startswith("I"):   # 16 bits of grey
+    picture = picture.resize(
+        [max(1, round(side * scale)) for side in picture.size],
+        Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR,
+    )
+    if picture.mode.startswith("I"):  # 16 bits of grey
         picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if picture.mode in ("LA", "RGBA"):
         picture = picture.convert("RGBA")

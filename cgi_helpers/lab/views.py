@@ -15,8 +15,8 @@ from PIL import Image
 from ..plots import HEAT, HOLE, _figure
 from .recipe import to_bytes
 
-CHANGE = 0.5    # change of a pixel (range 2) drawn in the darkest red
-SMOOTH = 5      # pixels over which gradient maps are averaged: single pixels are noise
+CHANGE = 0.5  # change of a pixel (range 2) drawn in the darkest red
+SMOOTH = 5  # pixels over which gradient maps are averaged: single pixels are noise
 RED = np.array([HEAT(i)[:3] for i in range(256)]) * 255
 
 
@@ -79,17 +79,21 @@ def run_view(run, index):
     step = f"step {frame.step}" if refining else f"iter. {frame.step}"
     step += f", {frame.kept} kept" if refining and frame.kept != frame.step else ""
     judge = shaped(run.recipe.epochs if refining else 0)
-    logit = frame.score if refining else frame.logit   # of the picture shown; the curve has that of the present step
+    logit = frame.score if refining else frame.logit  # of the picture shown; the curve has that of the present step
     d = "" if math.isnan(logit) else f"{judge}: {probability(logit)} real"
-    pictures = [picture("input", masked(y, mask), "the hole is blue"),
-                picture("refined" if refining else "filled by the search", frame.image, f"{step}, {psnr(frame.image, y)}"),
-                changed("change", frame.image, before, d),
-                picture("original", y, "")]
-    search, steps = run.frames[:run.searched], run.frames[run.searched:]
+    pictures = [
+        picture("input", masked(y, mask), "the hole is blue"),
+        picture("refined" if refining else "filled by the search", frame.image, f"{step}, {psnr(frame.image, y)}"),
+        changed("change", frame.image, before, d),
+        picture("original", y, ""),
+    ]
+    search, steps = run.frames[: run.searched], run.frames[run.searched :]
     here = (index, None) if not refining else (None, index - run.searched)
-    charts = (chart("context loss", "iteration", [f.context for f in search], here[0], run.recipe.iterations)
-              + chart("prior loss", "iteration", [f.prior for f in search], here[0], run.recipe.iterations)
-              + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps))
+    charts = (
+        chart("context loss", "iteration", [f.context for f in search], here[0], run.recipe.iterations)
+        + chart("prior loss", "iteration", [f.prior for f in search], here[0], run.recipe.iterations)
+        + chart("logit of D", "refinement step", [f.logit for f in steps], here[1], run.recipe.steps)
+    )
     return screen(pictures, charts)
 
 
@@ -102,7 +106,7 @@ def probability(logit):
 def psnr(a, b):
     """PSNR of two uint8 images (the stored frames) as text."""
     error = np.mean((a.astype(float) - b) ** 2)
-    return f"PSNR {math.inf if error == 0 else 10 * math.log10(255 ** 2 / error):.1f} dB"
+    return f"PSNR {math.inf if error == 0 else 10 * math.log10(255**2 / error):.1f} dB"
 
 
 def number(v):
@@ -120,22 +124,28 @@ def chart(title, xlabel, values, marker=None, most=1, width=161, height=104):
         return left + (right - left) * i / max(1, most), bottom - (bottom - top) * (v - low) / ((high - low) or 1.0)
 
     points = " ".join("{:.1f},{:.1f}".format(*at(i, v)) for i, v in enumerate(values) if math.isfinite(v))
-    parts = [f'<text x="{left}" y="14" class="name">{html.escape(title)}</text>',
-             f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" class="frame"/>',
-             f'<polyline points="{points}" class="curve"/>',
-             f'<text x="{left}" y="{height - 4}" class="small">0</text>',
-             f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
-             f'<text x="{right}" y="{height - 4}" class="small end">{most}</text>']
-    if finite:   # a falling curve leaves the upper right corner free, a rising one the upper left
+    parts = [
+        f'<text x="{left}" y="14" class="name">{html.escape(title)}</text>',
+        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" class="frame"/>',
+        f'<polyline points="{points}" class="curve"/>',
+        f'<text x="{left}" y="{height - 4}" class="small">0</text>',
+        f'<text x="{width / 2:.0f}" y="{height - 4}" class="small middle">{html.escape(xlabel)}</text>',
+        f'<text x="{right}" y="{height - 4}" class="small end">{most}</text>',
+    ]
+    if finite:  # a falling curve leaves the upper right corner free, a rising one the upper left
         x, side = (right - 4, " end") if finite[-1] < finite[0] else (left + 4, "")
-        parts += [f'<text x="{x}" class="small{side}" y="{top + y}">{name} {number(v)}</text>'
-                  for y, name, v in ((14, "max", high), (30, "min", low))]
+        parts += [
+            f'<text x="{x}" class="small{side}" y="{top + y}">{name} {number(v)}</text>'
+            for y, name, v in ((14, "max", high), (30, "min", low))
+        ]
     now = number(values[marker]) if marker is not None and marker < len(values) else ""
     if now and math.isfinite(values[marker]):
         x, y = at(marker, values[marker])
-        parts += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="marker"/>',
-                  f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot"/>',
-                  f'<text x="{right}" y="14" class="name end">{now}</text>']
+        parts += [
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="marker"/>',
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot"/>',
+            f'<text x="{right}" y="14" class="name end">{now}</text>',
+        ]
     label = html.escape(f"{title} over {xlabel}" + f", now {now}" * bool(now))
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f'<svg {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -145,8 +155,11 @@ def compare_view(run, images):
     """Screen of `Engine.compare`: the same hole filled by the search alone and with every stored discriminator."""
     y, mask = to_bytes(run.y[0]), run.mask[0].cpu().numpy()
     base = to_bytes(images["semantic"][0])
-    shown = [picture("input", masked(y, mask), "the hole is blue"), picture("original", y),
-             picture("search alone", base, psnr(base, y))]
+    shown = [
+        picture("input", masked(y, mask), "the hole is blue"),
+        picture("original", y),
+        picture("search alone", base, psnr(base, y)),
+    ]
     for epochs, image in images.items():
         if epochs != "semantic":
             pixels = to_bytes(image[0])
@@ -174,14 +187,22 @@ def gradient_view(run, maps):
     discriminators the lengths are not comparable.
     """
     hole, shown = run.mask[0, 0].cpu().numpy() == 0, []
-    for name, title, note in (("semantic", "search alone", "what D looks at"),
-                              ("refined", "refined", f"hole: {100 * hole.mean():.0f} % of area")):
+    for name, title, note in (
+        ("semantic", "search alone", "what D looks at"),
+        ("refined", "refined", f"hole: {100 * hole.mean():.0f} % of area"),
+    ):
         shown.append(picture(title, to_bytes(getattr(run, name)[0]), note))
         for epochs, both in maps.items():
             values = F.avg_pool2d(both[name][None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[0].numpy()
             share = values[hole].sum() / max(values.sum(), 1e-12)
-            shown.append(picture(shaped(epochs), heat(values, max(values.max(), 1e-12)), f"{100 * share:.0f} % in the hole",
-                                 {"low": "0", "high": "largest", "text": ""}))
+            shown.append(
+                picture(
+                    shaped(epochs),
+                    heat(values, max(values.max(), 1e-12)),
+                    f"{100 * share:.0f} % in the hole",
+                    {"low": "0", "high": "largest", "text": ""},
+                )
+            )
     return screen(shown)
 
 
@@ -189,7 +210,7 @@ def figure(view, columns=4, title=None):
     """A screen as a matplotlib Figure, for a batch run: the same pixels, titles, notes and colour bars."""
     shown = view["pictures"]
     rows = -(-len(shown) // columns)
-    width = min(1.75, 11 / columns)   # inches of a picture
+    width = min(1.75, 11 / columns)  # inches of a picture
     notes = [textwrap.fill(p["note"], int(12 * width)) for p in shown]
     height = width + 0.9 + 0.18 * max(note.count("\n") + 1 for note in notes)
     result = _figure(width * columns, height * rows + 0.4 * bool(title), title)
@@ -201,7 +222,7 @@ def figure(view, columns=4, title=None):
         ax.set_title(p["title"], fontsize=9)
         ax.text(0.5, -0.04, note, transform=ax.transAxes, ha="center", va="top", fontsize=9)
         if p["scale"]:
-            low = -0.27 * (1.2 + note.count("\n")) / width   # below the note
+            low = -0.27 * (1.2 + note.count("\n")) / width  # below the note
             bar = ax.inset_axes([0.2, low, 0.6, 0.05])
             bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
             bar.set(xticks=[], yticks=[])

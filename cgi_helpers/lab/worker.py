@@ -59,7 +59,10 @@ class Worker:
                 if self.waiting is None:
                     self.busy = False
                     self.condition.notify_all()
-                    if not self.condition.wait_for(lambda: self.waiting is not None or self.closed, timeout=30) or self.closed:
+                    if (
+                        not self.condition.wait_for(lambda: self.waiting is not None or self.closed, timeout=30)
+                        or self.closed
+                    ):
                         self.thread = None
                         return
                 job, self.waiting, self.busy = self.waiting, None, True

@@ -7,15 +7,19 @@ def check_images(x, channels=1, size=64):
     """Raise ValueError in one sentence unless x is (N, channels, size, size), floating, finite and in [-1, 1]."""
     if not torch.is_tensor(x) or x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
         shape = tuple(getattr(x, "shape", ())) or type(x).__name__
-        raise ValueError(f"Images must have shape (N, {channels}, {size}, {size}) but got {shape}: "
-                         "make them by data.from_image first.")
+        raise ValueError(
+            f"Images must have shape (N, {channels}, {size}, {size}) but got {shape}: "
+            "make them by data.from_image first."
+        )
     return check_values(x)
 
 
 def check_values(x):
     """Raise ValueError in one sentence unless x is floating, finite and, if it holds images (N, C, H, W), in [-1, 1]."""
     if not x.is_floating_point():
-        raise ValueError(f"Images must be floating point in [-1, 1] but have dtype {x.dtype}: divide by 127.5, subtract 1.")
+        raise ValueError(
+            f"Images must be floating point in [-1, 1] but have dtype {x.dtype}: divide by 127.5, subtract 1."
+        )
     if not torch.isfinite(x).all():
         raise ValueError("Images contain NaN or infinite values: clean them before inpainting.")
     if x.ndim == 4 and (x.min() < -1 - 1e-4 or x.max() > 1 + 1e-4):
@@ -26,11 +30,15 @@ def check_values(x):
 def check_parts(features, to_image):
     """Raise ValueError in one sentence unless `to_image` makes the same images of the same features twice."""
     if not torch.is_tensor(features) or not features.is_floating_point() or features.ndim < 2:
-        raise ValueError(f"Features must be a floating-point tensor (N, ...) but are {tuple(getattr(features, 'shape', ())) or type(features).__name__}.")
+        raise ValueError(
+            f"Features must be a floating-point tensor (N, ...) but are {tuple(getattr(features, 'shape', ())) or type(features).__name__}."
+        )
     with torch.no_grad():
         a, b = to_image(features), to_image(features)
     if a.shape != b.shape or (a - b).abs().max() > 1e-3 * a.abs().max().clamp_min(1e-3):
-        raise ValueError("The same features gave two different images: keep the generator's noise fixed (and dropout off) while refining.")
+        raise ValueError(
+            "The same features gave two different images: keep the generator's noise fixed (and dropout off) while refining."
+        )
 
 
 def check_logits(score, x, logits, probabilities=True):
@@ -43,6 +51,14 @@ def check_logits(score, x, logits, probabilities=True):
     if probabilities and ((logits >= 0) & (logits <= 1)).all():
         noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x) * 2 - 1
         with torch.no_grad():
-            strange = torch.cat([score(scale * images).flatten() for images in (x, noise, x.flip(-1)) for scale in (-1000, -1, 10, 1000)])
+            strange = torch.cat(
+                [
+                    score(scale * images).flatten()
+                    for images in (x, noise, x.flip(-1))
+                    for scale in (-1000, -1, 10, 1000)
+                ]
+            )
         if ((strange >= 0) & (strange <= 1)).all():
-            raise ValueError("The discriminator returns values in [0, 1] only, so probabilities: leave its last sigmoid out, logits are needed.")
+            raise ValueError(
+                "The discriminator returns values in [0, 1] only, so probabilities: leave its last sigmoid out, logits are needed."
+            )

@@ -71,7 +71,12 @@ class Around:
                 if isinstance(layer, nn.Conv2d):  # output o sees inputs 2 o - 1 to 2 o + 2
                     top, bottom, left, right = box
                     n, m = h.shape[2] // 2, h.shape[3] // 2
-                    box = max((top - 1) // 2, 0), min(bottom // 2 + 1, n), max((left - 1) // 2, 0), min(right // 2 + 1, m)
+                    box = (
+                        max((top - 1) // 2, 0),
+                        min(bottom // 2 + 1, n),
+                        max((left - 1) // 2, 0),
+                        min(right // 2 + 1, m),
+                    )
                     frame = 2 * box[0], 2 * box[1] + 2, 2 * box[2], 2 * box[3] + 2  # of the input padded by 1
                     around = cut(F.pad(h, (1, 1, 1, 1)), frame).contiguous(memory_format=torch.channels_last)
                     self.steps.append((layer, around, tuple(i + 1 - frame[k // 2 * 2] for k, i in enumerate(inside))))

@@ -15,8 +15,11 @@ from .train import adam, batch_index, training_masks
 
 def _down(inputs, outputs, norm=True):
     """Half the side: 4x4 convolution with stride 2, BatchNorm, leaky ReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not norm),
-                         nn.BatchNorm2d(outputs) if norm else nn.Identity(), nn.LeakyReLU(0.2))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not norm),
+        nn.BatchNorm2d(outputs) if norm else nn.Identity(),
+        nn.LeakyReLU(0.2),
+    )
 
 
 def _contract(channels, widths):
@@ -49,8 +52,12 @@ class Expand(nn.Module):
         super().__init__()
         up = nn.ConvTranspose2d(inputs, width, 4, 2, 1, bias=False)
         self.up = nn.Sequential(up, nn.BatchNorm2d(width), nn.ReLU())
-        self.fuse = nn.Sequential(nn.Conv2d(2 * width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                                  Spectral(width) if fourier else nn.Identity())
+        self.fuse = nn.Sequential(
+            nn.Conv2d(2 * width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            Spectral(width) if fourier else nn.Identity(),
+        )
 
     def forward(self, h, skip):
         return self.fuse(torch.cat([self.up(h), skip], 1))
@@ -65,7 +72,7 @@ class UNet(nn.Module):
 
     def __init__(self, width=16, channels=1, size=64, fourier=False):
         super().__init__()
-        widths = [width * 2 ** i for i in range(_levels(size))]
+        widths = [width * 2**i for i in range(_levels(size))]
         self.channels, self.size, self.layers, self.amp = channels, size, len(widths), None
         self.down = _contract(channels, widths)
         self.up = nn.ModuleList(Expand(i, o, fourier) for i, o in zip(widths[:0:-1], widths[-2::-1]))
@@ -96,7 +103,7 @@ class ContextEncoder(nn.Module):
 
     def __init__(self, width=16, bottleneck=384, channels=1, size=64):
         super().__init__()
-        widths = [width * 2 ** i for i in range(_levels(size))]
+        widths = [width * 2**i for i in range(_levels(size))]
         self.channels, self.size, self.layers, self.amp = channels, size, len(widths), None
         self.down = nn.Sequential(*_contract(channels, widths), nn.Flatten(), nn.Linear(16 * widths[-1], bottleneck))
         _init(self)
@@ -127,8 +134,9 @@ class Opened(nn.Module):
     def check_layer(self, layer):
         """Raise ValueError unless `layer` is one of the decoder's."""
         if not isinstance(layer, int) or not 0 <= layer < self.layers:
-            raise ValueError(f"The decoder's layer must be an integer from 0 (4x4) to {self.layers - 1} "
-                             f"but is {layer!r}.")
+            raise ValueError(
+                f"The decoder's layer must be an integer from 0 (4x4) to {self.layers - 1} but is {layer!r}."
+            )
 
     def to_features(self, y, layer):
         self.check_layer(layer)
@@ -175,8 +183,20 @@ def opened(net, y, mask, layer=2):
     return features, lambda h: whole.to_image(h, layer)
 
 
-def train_feedforward(net, images, *, iterations, D=None, batch_size=64, lr=1e-3, adversarial=0.001, seed=0, start=0,
-                      optimisers=None, device="cpu"):
+def train_feedforward(
+    net,
+    images,
+    *,
+    iterations,
+    D=None,
+    batch_size=64,
+    lr=1e-3,
+    adversarial=0.001,
+    seed=0,
+    start=0,
+    optimisers=None,
+    device="cpu",
+):
     """Train net(y, M) -> y in place on `training_masks` (half the centre, half random kinds); yields (step, state).
 
     images: a `data.Split`. Without D: L1 (U-Net); with D (Context Encoder): (1 - adversarial) * squared error
@@ -218,4 +238,4 @@ def paint(net, y, mask, batch=250):
     """net(y, mask) of any number of images, each by itself; mask (1 or N, 1, H, W)."""
     with frozen(net), torch.no_grad():
         masks = mask if len(mask) > 1 else mask.expand(len(y), *mask.shape[1:])
-        return torch.cat([net(y[i:i + batch], masks[i:i + batch]) for i in range(0, len(y), batch)])
+        return torch.cat([net(y[i : i + batch], masks[i : i + batch]) for i in range(0, len(y), batch)])

@@ -57,20 +57,26 @@ def norms_of(net, kind):
 def take_norms(net, field):
     """Replace the BatchNorm layers of `net` (a copy of D) by `FieldNorm`s; ValueError if the table is not of this network."""
     if not isinstance(field, dict) or not set(STATISTICS) <= set(field):
-        raise ValueError("Mode 'field' plays back recorded statistics: pass field=record_field(G, D, h, ...), or use mode='independent'.")
+        raise ValueError(
+            "Mode 'field' plays back recorded statistics: pass field=record_field(G, D, h, ...), or use mode='independent'."
+        )
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm):
                 setattr(parent, name, FieldNorm(child))
     channels, recorded = sum(n.channels for n in norms_of(net, FieldNorm)), field["mean"].shape[1]
     if channels != recorded:
-        raise ValueError(f"The field was recorded for another discriminator: it has {recorded} channels where this one normalises {channels}.")
+        raise ValueError(
+            f"The field was recorded for another discriminator: it has {recorded} channels where this one normalises {channels}."
+        )
 
 
 def play(net, field, step):
     """Put the statistics of `step` into the `FieldNorm`s of `net`."""
     if step >= len(field["mean"]):
-        raise ValueError(f"The field was recorded for {len(field['mean']) - 1} steps: record it again for more, or refine for no more.")
+        raise ValueError(
+            f"The field was recorded for {len(field['mean']) - 1} steps: record it again for more, or refine for no more."
+        )
     norms = norms_of(net, FieldNorm)
     rows = [field[k][step].to(norms[0].weight).split([n.channels for n in norms]) for k in STATISTICS] if norms else []
     for i, norm in enumerate(norms):
@@ -84,7 +90,9 @@ class Recorder:
         self.now = [{} for _ in norms_of(net, _BatchNorm)]
         self.rows = {k: [] for k in STATISTICS}
         for seen, norm in zip(self.now, norms_of(net, _BatchNorm)):
-            norm.register_forward_hook(lambda norm, inputs, y, seen=seen: self.forward(seen, norm, inputs[0].detach(), y))
+            norm.register_forward_hook(
+                lambda norm, inputs, y, seen=seen: self.forward(seen, norm, inputs[0].detach(), y)
+            )
 
     def forward(self, seen, norm, x, y):
         x, dims = x.to(norm.running_mean.dtype), [0, *range(2, x.ndim)]
@@ -95,6 +103,7 @@ class Recorder:
 
         def backward(g):
             seen["push"], seen["pull"] = g.mean(dims, dtype=x.dtype), (g * x_hat).mean(dims)
+
         if y.requires_grad:
             y.register_hook(backward)
 

@@ -14,6 +14,7 @@ from .models import MODES, Discriminator, for_inference
 
 class Term(NamedTuple):
     """`weight` times the logit of D in `mode`: "independent", "batch", or "field" with what `record_field` recorded."""
+
     D: object
     mode: str = "independent"
     field: dict | None = None
@@ -91,6 +92,8 @@ def takes_mode(D):
 def flat(logits, n):
     """(N,) from (N,), (N, 1), (N, 1, 1, 1); ValueError for more than one number per image."""
     if not torch.is_tensor(logits) or logits.numel() != n:
-        raise ValueError(f"D must give one logit per image, but for {n} images its output has shape "
-                         f"{tuple(getattr(logits, 'shape', ())) or type(logits).__name__}: average over patches first.")
+        raise ValueError(
+            f"D must give one logit per image, but for {n} images its output has shape "
+            f"{tuple(getattr(logits, 'shape', ())) or type(logits).__name__}: average over patches first."
+        )
     return logits.reshape(n)

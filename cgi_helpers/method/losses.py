@@ -27,5 +27,5 @@ def discriminator_loss(real_logits, fake_logits):
 def r1_penalty(D, x, mode="auto"):
     """Mean squared norm of D's logit gradient at real images (Mescheder et al. 2018); a scalar with graph."""
     x = x.detach().requires_grad_()
-    gradient, = torch.autograd.grad(D(x, mode).sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(D(x, mode).sum(), x, create_graph=True)
     return gradient.flatten(1).pow(2).sum(1).mean()

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 
 def center_mask(size=64, fraction=0.25):
     """(1, 1, size, size) mask with a centred square hole of `fraction` of the area (report, II)."""
-    side = round(size * fraction ** 0.5) if 0 < fraction < 1 else 0
+    side = round(size * fraction**0.5) if 0 < fraction < 1 else 0
     if not 0 < side < size:
         raise ValueError(f"The hole's fraction must leave both known and missing pixels but is {fraction}.")
     lo = (size - side) // 2
     mask = torch.ones(1, 1, size, size)
-    mask[..., lo:lo + side, lo:lo + side] = 0
+    mask[..., lo : lo + side, lo : lo + side] = 0
     return mask
 
 
@@ -22,7 +22,7 @@ def block_mask(size=64, rng=None):
     top = torch.randint(0, size - h + 1, (1,), generator=rng).item()
     left = torch.randint(0, size - w + 1, (1,), generator=rng).item()
     mask = torch.ones(1, 1, size, size)
-    mask[..., top:top + h, left:left + w] = 0
+    mask[..., top : top + h, left : left + w] = 0
     return mask
 
 
@@ -30,13 +30,13 @@ def half_mask(size=64, rng=None):
     """One half missing: left, right, top or bottom at random (without `rng`: the right one)."""
     side = 1 if rng is None else torch.randint(0, 4, (1,), generator=rng).item()
     mask = torch.ones(1, 1, size, size)
-    mask[..., :, size // 2:] = 0
+    mask[..., :, size // 2 :] = 0
     return [mask.flip(3), mask, mask.flip(3).transpose(2, 3), mask.transpose(2, 3)][side].contiguous()
 
 
 def scattered_mask(size=64, rng=None, missing=0.8):
     """Single pixels missing at random, 80 % of them."""
-    keep = torch.rand(size * size, generator=rng).argsort()[:round(size * size * (1 - missing))]
+    keep = torch.rand(size * size, generator=rng).argsort()[: round(size * size * (1 - missing))]
     mask = torch.zeros(size * size)
     mask[keep] = 1
     return mask.view(1, 1, size, size)
@@ -44,12 +44,19 @@ def scattered_mask(size=64, rng=None, missing=0.8):
 
 def pattern_mask(size=64, rng=None, missing=0.25):
     """Blobs: the lowest quarter of smooth noise (low-resolution noise, bicubic to full size)."""
-    noise = F.interpolate(torch.randn(1, 1, 8, 8, generator=rng), size=(size, size), mode="bicubic", align_corners=False)
+    noise = F.interpolate(
+        torch.randn(1, 1, 8, 8, generator=rng), size=(size, size), mode="bicubic", align_corners=False
+    )
     return (noise > noise.flatten().quantile(missing)).float()
 
 
-MASKS = {"center": lambda size, rng=None: center_mask(size), "block": block_mask, "half": half_mask,
-         "scattered": scattered_mask, "pattern": pattern_mask}
+MASKS = {
+    "center": lambda size, rng=None: center_mask(size),
+    "block": block_mask,
+    "half": half_mask,
+    "scattered": scattered_mask,
+    "pattern": pattern_mask,
+}
 
 
 def named_mask(name, size=64, rng=None):
@@ -73,21 +80,26 @@ def binary(array):
     try:
         mask = torch.as_tensor(array).detach().cpu().float()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"A mask must be an array of numbers but is a {type(array).__name__}: data.as_mask reads "
-                         "pictures.") from error
+        raise ValueError(
+            f"A mask must be an array of numbers but is a {type(array).__name__}: data.as_mask reads pictures."
+        ) from error
     top = 255 if (mask > 1).any() else 1
     between = int(((mask != 0) & (mask != top)).sum())
     if between:
-        raise ValueError(f"A mask must hold only 0 (hole) and {top} (known) but {between} of its {mask.numel()} pixels "
-                         f"do not, as at smoothed edges: threshold it first, at best by mask > {top / 2:g}.")
+        raise ValueError(
+            f"A mask must hold only 0 (hole) and {top} (known) but {between} of its {mask.numel()} pixels "
+            f"do not, as at smoothed edges: threshold it first, at best by mask > {top / 2:g}."
+        )
     return mask / top
 
 
 def check_mask(mask, size=64):
     """Return the mask, or raise ValueError in one sentence: shape (1 or N, 1, size, size), binary, not all 0 or all 1."""
     if not torch.is_tensor(mask) or mask.ndim != 4 or tuple(mask.shape[1:]) != (1, size, size):
-        raise ValueError(f"A mask must have shape (1 or N, 1, {size}, {size}) but has "
-                         f"{tuple(getattr(mask, 'shape', ())) or type(mask).__name__}: make it with own_mask or named_mask.")
+        raise ValueError(
+            f"A mask must have shape (1 or N, 1, {size}, {size}) but has "
+            f"{tuple(getattr(mask, 'shape', ())) or type(mask).__name__}: make it with own_mask or named_mask."
+        )
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError("A mask must hold only 0 (hole) and 1 (known): threshold it first.")
     share = mask.flatten(1).mean(1)
@@ -109,8 +121,10 @@ def weight_map(mask, window=7):
 def composite(y, x, mask):
     """Overlay y * M + x * (1 - M): known pixels of y, bit for bit, and the hole from x (report, II.C)."""
     if not y.shape[-2:] == x.shape[-2:] == mask.shape[-2:]:
-        raise ValueError(f"Images and mask must be of one size but y is {tuple(y.shape)}, x {tuple(x.shape)} and the mask "
-                         f"{tuple(mask.shape)}: resize them first.")
+        raise ValueError(
+            f"Images and mask must be of one size but y is {tuple(y.shape)}, x {tuple(x.shape)} and the mask "
+            f"{tuple(mask.shape)}: resize them first."
+        )
     return torch.where(mask.bool(), y, x)
 
 
@@ -131,12 +145,12 @@ def poisson_blend(y, x, mask):
     h, w = hole.shape
     right = torch.zeros_like(known[..., 1:-1, 1:-1])
     for dy, dx in shifts:
-        neighbour = pad[1 + dy:1 + dy + h, 1 + dx:1 + dx + w][hole]
+        neighbour = pad[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w][hole]
         rows = torch.arange(n)
         matrix[rows, rows] += (neighbour > -2).double()
         inside = neighbour >= 0
         matrix[rows[inside], neighbour[inside]] -= 1
-        right += known[..., 1 + dy:1 + dy + h, 1 + dx:1 + dx + w]
+        right += known[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
     correction = torch.linalg.solve(matrix, right[..., hole].flatten(0, 1).T).T.view(*y.shape[:2], n)
     blended = composite(y, x, mask).clone()
     blended[..., hole] = (x[..., hole] + correction.to(x.dtype)).clamp(-1, 1)

@@ -29,12 +29,12 @@ def _cast(x, layer):
 
 def cut(x, box):
     """x[..., top:bottom, left:right] for box = (top, bottom, left, right)."""
-    return x[..., box[0]:box[1], box[2]:box[3]]
+    return x[..., box[0] : box[1], box[2] : box[3]]
 
 
 def _levels(size):
     levels = int(math.log2(size)) - 2
-    if size != 4 * 2 ** levels or levels < 1:
+    if size != 4 * 2**levels or levels < 1:
         raise ValueError(f"Image size must be 8, 16, 32, 64, 128, ... but is {size}.")
     return levels
 
@@ -53,8 +53,10 @@ class Generator(nn.Module):
         self.z_dim, self.channels, self.size, self.layers, self.amp = z_dim, channels, size, n, None
         self.project = nn.Linear(z_dim, widths[0] * 16, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
-        hidden = [nn.Sequential(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
-                  for i, o in zip(widths, widths[1:])]
+        hidden = [
+            nn.Sequential(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+            for i, o in zip(widths, widths[1:])
+        ]
         image = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
         self.blocks = nn.ModuleList([*hidden, image])
         _init(self)
@@ -97,23 +99,36 @@ class Generator(nn.Module):
         if layer == self.layers:
             return self.to_image(cut(h, box), layer)
         boxes, side = [box], self.size
-        for _ in self.blocks[layer:]:  # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
+        for _ in self.blocks[
+            layer:
+        ]:  # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
             top, bottom, left, right = boxes[0]
             side //= 2
-            boxes.insert(0, (max((top - 1) // 2, 0), min(bottom // 2 + 1, side), max((left - 1) // 2, 0), min(right // 2 + 1, side)))
+            boxes.insert(
+                0,
+                (
+                    max((top - 1) // 2, 0),
+                    min(bottom // 2 + 1, side),
+                    max((left - 1) // 2, 0),
+                    min(right // 2 + 1, side),
+                ),
+            )
         with autocast(self, h):
             h = _cast(cut(h, boxes[0]), self.project)
             for block, have, want in zip(self.blocks[layer:], boxes, boxes[1:]):
-                top, bottom, left, right = (abs(w - 2 * x) for w, x in zip(want, have))  # what the block's output has too much
+                top, bottom, left, right = (
+                    abs(w - 2 * x) for w, x in zip(want, have)
+                )  # what the block's output has too much
                 margin, up = min(top, bottom, left, right), block[0]
                 h = F.conv_transpose2d(h, up.weight, up.bias, 2, 1 + margin)
-                h = h[..., top - margin:h.shape[-2] - bottom + margin, left - margin:h.shape[-1] - right + margin]
+                h = h[..., top - margin : h.shape[-2] - bottom + margin, left - margin : h.shape[-1] - right + margin]
                 h = block[1:](h)
         return h if h.dtype == torch.float64 else h.float()
 
 
 class BatchStatNorm(nn.BatchNorm2d):
     """BatchNorm that can also normalise by the statistics of the batch without touching its buffers."""
+
     mode = "auto"
 
     def forward(self, x):
@@ -124,8 +139,12 @@ class BatchStatNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-NORMS = {"batch": BatchStatNorm, "group": lambda c: nn.GroupNorm(max(1, c // 16), c),
-         "instance": lambda c: nn.GroupNorm(c, c), "none": lambda c: nn.Identity()}
+NORMS = {
+    "batch": BatchStatNorm,
+    "group": lambda c: nn.GroupNorm(max(1, c // 16), c),
+    "instance": lambda c: nn.GroupNorm(c, c),
+    "none": lambda c: nn.Identity(),
+}
 
 
 class Discriminator(nn.Module):
@@ -140,7 +159,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"Unknown normalisation {norm!r}: use one of {', '.join(NORMS)}.")
         self.channels, self.size, self.norm, self.amp = channels, size, norm, None
         n = _levels(size)
-        widths = [width * 2 ** i for i in range(n)]
+        widths = [width * 2**i for i in range(n)]
         layers = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for i, o in zip(widths, widths[1:]):
             layers += [nn.Conv2d(i, o, 4, 2, 1, bias=norm == "none"), NORMS[norm](o), nn.LeakyReLU(0.2)]
@@ -164,7 +183,9 @@ class Discriminator(nn.Module):
         if mode not in MODES:
             raise ValueError(f"Unknown discriminator mode {mode!r}: use one of {', '.join(MODES)}.")
         if mode == "batch" and self.norm == "folded":
-            raise ValueError("A discriminator folded for inference has no batch statistics: use for_inference(D, fold=False).")
+            raise ValueError(
+                "A discriminator folded for inference has no batch statistics: use for_inference(D, fold=False)."
+            )
 
     def judge(self, h, mode, start=0):
         """Logits from the input h of layer `start` of `features`."""
@@ -208,13 +229,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.amp = None
         n = _levels(size)
-        widths = [width * 2 ** i for i in range(n)]
+        widths = [width * 2**i for i in range(n)]
         layers = [nn.Conv2d(channels + 1, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for i, o in zip(widths, widths[1:]):
             layers += [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2)]
         hidden = 8 * z_dim
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, hidden),
-                                 nn.LeakyReLU(0.2), nn.Linear(hidden, z_dim))
+        self.net = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(widths[-1] * 16, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, z_dim)
+        )
 
     def forward(self, y, mask):
         with autocast(self, y):
@@ -234,7 +256,7 @@ class Classifier(nn.Module):
             layers += [nn.Conv2d(i, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2)]
             i = o
         side = size // (16 if size >= 64 else 8)
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side ** 2, features), nn.ReLU())
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side**2, features), nn.ReLU())
         self.head = nn.Linear(features, classes)
 
     def features(self, x):

@@ -12,13 +12,14 @@ from .train import train_gan
 
 RADIUS, SIGMA = 2.0, 0.15
 ANGLES = torch.arange(8) * (2 * math.pi / 8)
-CENTERS = RADIUS * torch.stack([ANGLES.cos(), ANGLES.sin()], 1)   # anticlockwise from the right
-WEIGHTS = 0.7 ** torch.arange(8) / (0.7 ** torch.arange(8)).sum()   # 32 % down to 3 %: the last modes are easily lost
+CENTERS = RADIUS * torch.stack([ANGLES.cos(), ANGLES.sin()], 1)  # anticlockwise from the right
+WEIGHTS = 0.7 ** torch.arange(8) / (0.7 ** torch.arange(8)).sum()  # 32 % down to 3 %: the last modes are easily lost
 
 
 @dataclass(frozen=True)
 class Truth:
     """A mixture of round Gaussians: centers (K, 2), weights (K,), sigma, mode (K,) = the mode that each belongs to."""
+
     centers: torch.Tensor
     weights: torch.Tensor
     sigma: float
@@ -26,8 +27,8 @@ class Truth:
 
     def log_density(self, x):
         """log p(x) (N,) of points (N, 2)."""
-        squares = (x[:, None] - self.centers.to(x)).square().sum(2) / self.sigma ** 2
-        return (self.weights.to(x).log() - squares / 2).logsumexp(1) - math.log(2 * math.pi * self.sigma ** 2)
+        squares = (x[:, None] - self.centers.to(x)).square().sum(2) / self.sigma**2
+        return (self.weights.to(x).log() - squares / 2).logsumexp(1) - math.log(2 * math.pi * self.sigma**2)
 
     def shares(self):
         """Weight of each mode."""
@@ -58,6 +59,7 @@ def mixture(n, rng, truth=RING):
 @dataclass(frozen=True)
 class Points:
     """Real points (N, 2) with the interface of `data.Split`."""
+
     points: torch.Tensor
 
     def __len__(self):
@@ -83,17 +85,19 @@ class PlaneGenerator(nn.Module):
     def check_layer(self, layer):
         """Raise ValueError unless 0 <= layer <= `self.layers`."""
         if not isinstance(layer, int) or not 0 <= layer <= self.layers:
-            raise ValueError(f"Layer must be an integer from 0 (first hidden) to {self.layers} (the point) but is {layer!r}.")
+            raise ValueError(
+                f"Layer must be an integer from 0 (first hidden) to {self.layers} (the point) but is {layer!r}."
+            )
 
     def to_features(self, z, layer):
         """Activations after `layer`: (N, width), or the points (N, 2) for the last layer."""
         self.check_layer(layer)
-        return nn.Sequential(*self.blocks[:layer + 1])(z)
+        return nn.Sequential(*self.blocks[: layer + 1])(z)
 
     def to_image(self, h, layer):
         """The rest of the generator: `to_image(to_features(z, l), l) == G(z)`."""
         self.check_layer(layer)
-        return nn.Sequential(*self.blocks[layer + 1:])(h)
+        return nn.Sequential(*self.blocks[layer + 1 :])(h)
 
     def forward(self, z):
         return self.to_features(z, self.layers)
@@ -135,8 +139,12 @@ def quality(points, truth=RING):
     good, true = distance < 3 * truth.sigma, truth.shares()
     shares = torch.bincount(truth.mode[nearest[good]], minlength=len(true)) / max(1, int(good.sum()))
     js = sum(torch.special.xlogy(p, 2 * p / (shares + true)).sum() for p in (shares, true)) / 2
-    return {"good": float(good.float().mean()), "modes": shares,
-            "imbalance": float((shares - true).abs().sum() / 2), "js": float(js)}
+    return {
+        "good": float(good.float().mean()),
+        "modes": shares,
+        "imbalance": float((shares - true).abs().sum() / 2),
+        "js": float(js),
+    }
 
 
 def energy_distance(x, y):

@@ -31,8 +31,21 @@ def check_options(G, layer, steps, step_size, stop="best"):
         raise ValueError(f"Unknown stopping rule {stop!r}: use one of {', '.join(STOPS)}.")
 
 
-def refine_features(features, to_image, score, *, steps=50, step_size=0.1, momentum=0.9, stop="best", threshold=0.0,
-                    stop_probability=0.05, saturating=False, key=(0,), check=True):
+def refine_features(
+    features,
+    to_image,
+    score,
+    *,
+    steps=50,
+    step_size=0.1,
+    momentum=0.9,
+    stop="best",
+    threshold=0.0,
+    stop_probability=0.05,
+    saturating=False,
+    key=(0,),
+    check=True,
+):
     """Move activations h down the gradient of -log D(to_image(h)), D = sigmoid(score), weights untouched (report, III.B).
 
         v <- momentum v - step_size dL/dh,    h <- h + v,    L = sum over images of softplus(-score(to_image(h)))
@@ -61,7 +74,7 @@ def refine_features(features, to_image, score, *, steps=50, step_size=0.1, momen
                 check_values(x.detach())
                 check_logits(judge, x.detach(), logits.detach(), probabilities=check)
             if step < steps:
-                gradient, = torch.autograd.grad(generator_loss(logits, saturating).sum(), h)
+                (gradient,) = torch.autograd.grad(generator_loss(logits, saturating).sum(), h)
         h, now = h.detach(), (x.detach(), h.detach(), logits.detach())
         if result is None:
             result, at = now, torch.zeros(len(h), dtype=torch.long, device=h.device)
@@ -88,12 +101,27 @@ def parts(G, D, n, layer, compose, mode="independent", field=None):
     check_images(compose.y, G.channels, G.size)
     check_mask(compose.mask, G.size)
     if not len(compose.y) == n or len(compose.mask) not in (1, n):
-        raise ValueError(f"An Overlay needs one image per activation, and one mask or one per image, but there are {len(compose.y)} "
-                         f"images and {len(compose.mask)} masks for {n} activations.")
+        raise ValueError(
+            f"An Overlay needs one image per activation, and one mask or one per image, but there are {len(compose.y)} "
+            f"images and {len(compose.mask)} masks for {n} activations."
+        )
     return inside_hole(G, layer, compose), Score(terms, around=(compose.y, compose.hole()))
 
 
-def refine(G, D, h, *, layer, compose=identity, mode="independent", field=None, steps=50, step_size=0.1, momentum=0.9, **options):
+def refine(
+    G,
+    D,
+    h,
+    *,
+    layer,
+    compose=identity,
+    mode="independent",
+    field=None,
+    steps=50,
+    step_size=0.1,
+    momentum=0.9,
+    **options,
+):
     """`refine_features` for activations h (N, C, H, W) of `layer` of a Generator: L = -log D(compose(G_rest(h))) (report, V).
 
     `compose`: what D sees; `Overlay(y, mask)`, or any function like `lambda x: composite(y, x, mask)`, makes this
@@ -107,7 +135,9 @@ def refine(G, D, h, *, layer, compose=identity, mode="independent", field=None, 
     for term in score.terms:
         if term.mode == "field":
             check_path(term.field, layer=layer, step_size=step_size, momentum=momentum)
-    yield from refine_features(h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, check=False, **options)
+    yield from refine_features(
+        h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, check=False, **options
+    )
 
 
 def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, momentum=0.9, saturating=False):
@@ -122,10 +152,14 @@ def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, m
     to_image, score = parts(G, D, len(h), layer, compose, "batch")
     nets = [net for net, term in zip(score.nets, score.terms) if term.mode == "batch"]
     if len(nets) != 1 or len(h) < 2:
-        raise ValueError(f"A field is recorded of one discriminator in 'batch' mode and at least 2 companions, but there are {len(nets)} "
-                         f"discriminators in that mode and {len(h)} companions.")
+        raise ValueError(
+            f"A field is recorded of one discriminator in 'batch' mode and at least 2 companions, but there are {len(nets)} "
+            f"discriminators in that mode and {len(h)} companions."
+        )
     recorder = Recorder(nets[0])
-    for _ in refine_features(h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, saturating=saturating, check=False):
+    for _ in refine_features(
+        h, to_image, score, steps=steps, step_size=step_size, momentum=momentum, saturating=saturating, check=False
+    ):
         recorder.keep()
     path = {"layer": layer, "step_size": step_size, "momentum": momentum}
     return {**recorder.table(), **{k: torch.tensor(v, dtype=torch.float64) for k, v in path.items()}}
@@ -135,7 +169,9 @@ def check_path(field, **path):
     """Raise ValueError unless the field was recorded on the path that is to be walked: its statistics belong to each step."""
     for name, value in path.items():
         if float(field[name]) != value:
-            raise ValueError(f"The field was recorded with {name} = {float(field[name]):g} but {name} is {value:g}: record it for this path.")
+            raise ValueError(
+                f"The field was recorded with {name} = {float(field[name]):g} but {name} is {value:g}: record it for this path."
+            )
 
 
 def refine_all(G, D, z, *, layer, batch_size=64, compose=None, key=(0,), **options):

@@ -25,7 +25,9 @@ def pick_device(name="auto"):
         raise ValueError(f"Device {name!r} was asked for but torch sees no GPU: use 'cpu' or 'auto'.")
     _, numbered, index = name.partition(":")
     if numbered and not (index.isdecimal() and int(index) < torch.cuda.device_count()):
-        raise ValueError(f"Device {name!r} does not exist: torch sees {torch.cuda.device_count()} GPUs, counted from cuda:0.")
+        raise ValueError(
+            f"Device {name!r} does not exist: torch sees {torch.cuda.device_count()} GPUs, counted from cuda:0."
+        )
     return torch.device(name)
 
 
@@ -151,6 +153,7 @@ def last(loop, progress=None, total=None):
     """
     if progress:
         from tqdm.auto import tqdm
+
         loop = tqdm(loop, desc=progress, total=total, mininterval=1)
     state = None
     for _, state in loop:

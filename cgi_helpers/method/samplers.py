@@ -17,8 +17,8 @@ from .models import for_inference
 from .refine import check_options, refine_all
 from .runtime import draw_z, draw_z_batch, generator
 
-BLOCK = 500     # images per pass; proposals per random stream
-LEAST = 1e-4    # acceptance below which rejection gives up
+BLOCK = 500  # images per pass; proposals per random stream
+LEAST = 1e-4  # acceptance below which rejection gives up
 
 
 class Calibrated(nn.Module):
@@ -47,11 +47,11 @@ def calibrate(real, fake, kind="platt"):
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"Calibration needs 2 or more logits of each sort but got {len(real)} real, {len(fake)} fake.")
     x = torch.cat([real, fake])
-    x = torch.stack([x, torch.ones_like(x)], 1)[:, :2 if kind == "platt" else 1]
+    x = torch.stack([x, torch.ones_like(x)], 1)[:, : 2 if kind == "platt" else 1]
     label = (torch.arange(len(x)) < len(real)).double()
     weight = label * 0.5 / len(real) + (1 - label) * 0.5 / len(fake)
     target = torch.where(label > 0, (len(real) + 1) / (len(real) + 2), 1 / (len(fake) + 2))
-    w = torch.tensor([1.0, 0.0], dtype=torch.float64)[:x.shape[1]]
+    w = torch.tensor([1.0, 0.0], dtype=torch.float64)[: x.shape[1]]
 
     def cross_entropy(w):
         return F.binary_cross_entropy_with_logits(x @ w, target, weight, reduction="sum")
@@ -80,11 +80,17 @@ def reliability(real, fake, bins=10):
     weight = label * 0.5 / len(real) + (1 - label) * 0.5 / len(fake)
     index = (p * bins).long().clamp_max(bins - 1)
     share, confidence, frequency = (torch.zeros(bins).double().index_add(0, index, weight * v) for v in (1, p, label))
-    return {"confidence": confidence / share, "frequency": frequency / share, "share": share,
-            "brier": float((weight * (p - label) ** 2).sum()), "ece": float((confidence - frequency).abs().sum())}
+    return {
+        "confidence": confidence / share,
+        "frequency": frequency / share,
+        "share": share,
+        "brier": float((weight * (p - label) ** 2).sum()),
+        "ece": float((confidence - frequency).abs().sum()),
+    }
 
 
 # Shared pieces
+
 
 def _finite(logits):
     if not torch.isfinite(logits).all():
@@ -118,6 +124,7 @@ def _facts(G_calls, D_calls, gradients=0, **more):
 
 # The samplers
 
+
 def plain(G, D, n, *, key, prior="normal"):
     """G(z), z from the prior; D only scores the result, which is not counted."""
     G, D, device = _ready(G, D, n)
@@ -142,8 +149,10 @@ def _reject(propose, n, key, burn_in, percentile, budget):
         kept.append((images[take], logits[take]))
         accepted += int(take.sum())
         if tried >= budget and accepted < LEAST * tried:
-            raise ValueError(f"Rejection accepted {accepted} of {tried:,} proposals, fewer than 1 in {1 / LEAST:,.0f}: "
-                             "for D no sample comes near the best one; calibrate D, or set `percentile`.")
+            raise ValueError(
+                f"Rejection accepted {accepted} of {tried:,} proposals, fewer than 1 in {1 / LEAST:,.0f}: "
+                "for D no sample comes near the best one; calibrate D, or set `percentile`."
+            )
     images, logits = (torch.cat(parts)[:n] for parts in zip(*kept))
     return images, {"logits": logits, "acceptance": accepted / tried, "proposals": tried + len(seen), "rises": rises}
 
@@ -201,8 +210,13 @@ def metropolis_hastings(G, D, n, *, key, real=None, chains=500, burn_in=100, thi
         advance(thin)
         kept.append((images, logits))
     images, logits = (torch.cat(parts)[:n] for parts in zip(*kept))
-    return images, _facts(chains * step, chains * step + (real is not None) * chains, logits=logits,
-                          acceptance=float(moves.double().mean()) / step, restarted=int(stuck.sum()))
+    return images, _facts(
+        chains * step,
+        chains * step + (real is not None) * chains,
+        logits=logits,
+        acceptance=float(moves.double().mean()) / step,
+        restarted=int(stuck.sum()),
+    )
 
 
 def _walk(G, D, n, key, prior, gain, steps, step_size, noise):
@@ -210,11 +224,12 @@ def _walk(G, D, n, key, prior, gain, steps, step_size, noise):
     G, D, device = _ready(G, D, n)
     ends = []
     for block, z in enumerate(draw_z(n, G.z_dim, prior, *key, device=device).split(BLOCK)):
-        kicks = torch.stack([torch.randn(steps, G.z_dim, generator=generator(*key, "noise", block * BLOCK + i))
-                             for i in range(len(z))]).to(device)
+        kicks = torch.stack(
+            [torch.randn(steps, G.z_dim, generator=generator(*key, "noise", block * BLOCK + i)) for i in range(len(z))]
+        ).to(device)
         for step in range(steps):
             z = z.requires_grad_()
-            gradient, = torch.autograd.grad(gain(z, _finite(D(G(z), "independent"))).sum(), z)
+            (gradient,) = torch.autograd.grad(gain(z, _finite(D(G(z), "independent"))).sum(), z)
             z = z.detach() + step_size * gradient + noise * kicks[:, step]
         ends.append(z)
     images, logits = _look(G, D, torch.cat(ends))
@@ -280,13 +295,15 @@ def collaborative(G, D, n, *, key, layer, steps=20, step_size=0.1, prior="normal
     shaped for that. options: those of `refine`."""
     device = _ready(G, D, n)[2]
     z = draw_z(n, G.z_dim, prior, *key, device=device)
-    images, logits = refine_all(G, D, z, layer=layer, batch_size=BLOCK, key=key, steps=steps, step_size=step_size,
-                                **options)
+    images, logits = refine_all(
+        G, D, z, layer=layer, batch_size=BLOCK, key=key, steps=steps, step_size=step_size, **options
+    )
     return images, _facts(n * (steps + 1), n * (steps + 1), n * steps, logits=_finite(logits))
 
 
-def collaborative_rejection(G, D, n, *, key, layer, steps=20, judge=None, burn_in=1_000, percentile=None, budget=50_000,
-                            **options):
+def collaborative_rejection(
+    G, D, n, *, key, layer, steps=20, judge=None, burn_in=1_000, percentile=None, budget=50_000, **options
+):
     """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, by `judge`, by
     default D.
 
@@ -305,5 +322,16 @@ def collaborative_rejection(G, D, n, *, key, layer, steps=20, judge=None, burn_i
     return images, _facts(tried * (steps + 1), tried * (steps + 1 + (judge is not None)), tried * steps, **facts)
 
 
-SAMPLERS = {f.__name__: f for f in (plain, rejection, metropolis_hastings, langevin, gradient_flow, optimal_transport,
-                                    collaborative, collaborative_rejection)}
+SAMPLERS = {
+    f.__name__: f
+    for f in (
+        plain,
+        rejection,
+        metropolis_hastings,
+        langevin,
+        gradient_flow,
+        optimal_transport,
+        collaborative,
+        collaborative_rejection,
+    )
+}

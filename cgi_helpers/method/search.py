@@ -37,12 +37,16 @@ def check_problem(G, y, mask, z):
     check_images(y, getattr(G, "channels", y.shape[1]), getattr(G, "size", y.shape[-1]))
     check_mask(mask, y.shape[-1])
     if len(z) != len(y) or len(mask) not in (1, len(y)):
-        raise ValueError(f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
-                         f"and {len(mask)} masks for {len(y)} images.")
+        raise ValueError(
+            f"There must be one start z per image, and one mask or one per image, but there are {len(z)} starts "
+            f"and {len(mask)} masks for {len(y)} images."
+        )
     z_dim = getattr(G, "z_dim", None)
     if z_dim and (z.ndim not in (2, 3) or z.shape[-1] != z_dim):
-        raise ValueError(f"The starts z must have shape ({len(y)}, {z_dim}) or ({len(y)}, starts, {z_dim}) "
-                         f"but have {tuple(z.shape)}.")
+        raise ValueError(
+            f"The starts z must have shape ({len(y)}, {z_dim}) or ({len(y)}, starts, {z_dim}) "
+            f"but have {tuple(z.shape)}."
+        )
 
 
 def seen_box(weight):
@@ -74,11 +78,17 @@ class Problem:
         with torch.enable_grad():
             x = self.render(z)
             if x.shape[1:] != self.y.shape[1:]:
-                raise ValueError(f"The generator turns starts {(len(z), *self.shape)} into {tuple(x.shape)}, but the images are "
-                                 f"{tuple(self.y.shape)}: they must be alike.")
+                raise ValueError(
+                    f"The generator turns starts {(len(z), *self.shape)} into {tuple(x.shape)}, but the images are "
+                    f"{tuple(self.y.shape)}: they must be alike."
+                )
             context = context_loss(x, self.y[rows], weight)
-            prior = torch.zeros_like(context) if self.D is None else prior_loss(flat(self.D(x), len(x)), self.lam, self.saturating)
-            gradient, = torch.autograd.grad((context + prior).sum(), z)
+            prior = (
+                torch.zeros_like(context)
+                if self.D is None
+                else prior_loss(flat(self.D(x), len(x)), self.lam, self.saturating)
+            )
+            (gradient,) = torch.autograd.grad((context + prior).sum(), z)
         return context.detach(), prior.detach(), gradient
 
 
@@ -100,22 +110,46 @@ class Adam:
     """Adam, cosine decay of lr to a tenth; with `whiten` in the coordinates u of z = whiten @ u and with shorter memory."""
 
     def __init__(self, z, lr, iterations, whiten):
-        self.first, self.second, self.lr, self.iterations, self.whiten = torch.zeros_like(z), torch.zeros_like(z), lr, iterations, whiten
-        self.betas = (0.9, 0.999) if whiten is None else (0.8, 0.95)  # a white gradient needs some 15 steps, not hundreds
+        self.first, self.second, self.lr, self.iterations, self.whiten = (
+            torch.zeros_like(z),
+            torch.zeros_like(z),
+            lr,
+            iterations,
+            whiten,
+        )
+        self.betas = (
+            (0.9, 0.999) if whiten is None else (0.8, 0.95)
+        )  # a white gradient needs some 15 steps, not hundreds
 
     def step(self, z, gradient, rows, step):
         """The new z of `rows`."""
         gradient = gradient if self.whiten is None else gradient @ self.whiten
         a, b = self.betas
-        first, second = torch.lerp(gradient, self.first[rows], a), torch.lerp(gradient ** 2, self.second[rows], b)
+        first, second = torch.lerp(gradient, self.first[rows], a), torch.lerp(gradient**2, self.second[rows], b)
         self.first[rows], self.second[rows] = first, second
         rate = self.lr * (0.55 + 0.45 * math.cos(math.pi * step / self.iterations))
         move = rate * (first / (1 - a ** (step + 1))) / ((second / (1 - b ** (step + 1))).sqrt() + 1e-8)
         return z - (move if self.whiten is None else move @ self.whiten.T)
 
 
-def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0.01, lam=1e-4, window=7,
-                saturating=False, clip=None, whiten=None, patience=None, least_gain=0.01):
+def find_latent(
+    G,
+    D,
+    y,
+    mask,
+    *,
+    z,
+    iterations=1000,
+    optimiser="nesterov",
+    lr=0.01,
+    lam=1e-4,
+    window=7,
+    saturating=False,
+    clip=None,
+    whiten=None,
+    patience=None,
+    least_gain=0.01,
+):
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
     y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim): several
@@ -142,7 +176,12 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
     problem = Problem(G, D, y, mask, window, lam, saturating, shape)
     move = (Momentum if optimiser == "nesterov" else Adam)(z, lr, iterations, whiten)
     best_z, best = z.clone(), z.new_full((len(z),), float("inf"))
-    context, prior, reached, since = torch.zeros_like(best), torch.zeros_like(best), best.clone(), torch.zeros_like(best)
+    context, prior, reached, since = (
+        torch.zeros_like(best),
+        torch.zeros_like(best),
+        best.clone(),
+        torch.zeros_like(best),
+    )
     running, rows = torch.ones_like(best, dtype=torch.bool), torch.arange(len(z), device=z.device)
     for step in range(iterations + 1):
         context[rows], prior[rows], gradient = problem(z[rows], image[rows])
@@ -154,9 +193,20 @@ def find_latent(G, D, y, mask, *, z, iterations=1000, optimiser="nesterov", lr=0
             reached, since = torch.where(gained, best, reached), torch.where(gained, step, since)
             running = running & (step - since < patience)
         pick = best.view(n, starts).argmin(1) + starts * torch.arange(n, device=best.device)
-        yield step, State(lambda at=z[pick]: G(at.view(n, *shape)), {
-            "z": best_z[pick].view(n, *shape), "loss": loss[pick], "context": context[pick], "prior": prior[pick], "best": best[pick],
-            "running": running.view(n, starts).any(1)})
+        yield (
+            step,
+            State(
+                lambda at=z[pick]: G(at.view(n, *shape)),
+                {
+                    "z": best_z[pick].view(n, *shape),
+                    "loss": loss[pick],
+                    "context": context[pick],
+                    "prior": prior[pick],
+                    "best": best[pick],
+                    "running": running.view(n, starts).any(1),
+                },
+            ),
+        )
         if patience:  # who is left; without patience everybody is, and a GPU need not be asked
             rows, gradient = running.nonzero()[:, 0], gradient[running[rows]]
         if step == iterations or not len(rows):
@@ -174,7 +224,9 @@ def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_g
     if not lr > 0:
         raise ValueError(f"The learning rate must be positive but is {lr!r}.")
     if whiten is not None and optimiser != "adam":
-        raise ValueError(f"Whitening belongs to optimiser 'adam' but the optimiser is {optimiser!r}: use 'adam' or whiten=None.")
+        raise ValueError(
+            f"Whitening belongs to optimiser 'adam' but the optimiser is {optimiser!r}: use 'adam' or whiten=None."
+        )
     if patience is not None and (not isinstance(patience, int) or patience < 1):
         raise ValueError(f"The patience must be a positive number of iterations or None but is {patience!r}.")
     if not 0 <= least_gain < 1:
@@ -220,5 +272,11 @@ def best_starts(G, y, mask, candidates, *, window=7, batch=256):
     weight = problem.weight.expand_as(problem.y[:1])[0][seen]
     with torch.no_grad():
         rings = torch.cat([problem.render(z)[:, seen] for z in candidates.split(batch)])
-        return candidates[torch.cat([torch.cdist(part, rings * weight, p=1).argmin(1)
-                                     for part in (problem.y[:, seen] * weight).split(batch)])]
+        return candidates[
+            torch.cat(
+                [
+                    torch.cdist(part, rings * weight, p=1).argmin(1)
+                    for part in (problem.y[:, seen] * weight).split(batch)
+                ]
+            )
+        ]

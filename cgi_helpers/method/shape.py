@@ -18,9 +18,32 @@ def one_by_one(function, slices):
     return [function(s) for s in slices]
 
 
-def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, step_size=0.1, compose=whole,
-                        mode="batch", stop="best", threshold=0.0, batch_size=60, lr=2e-4, r1=0.0, prior="normal",
-                        micro_batch=None, share=one_by_one, agree=lambda net: None, seed=0, start=0, optimisers=None, device="cpu"):
+def shape_discriminator(
+    G,
+    D,
+    images,
+    z,
+    *,
+    iterations,
+    layer,
+    refine_steps=50,
+    step_size=0.1,
+    compose=whole,
+    mode="batch",
+    stop="best",
+    threshold=0.0,
+    batch_size=60,
+    lr=2e-4,
+    r1=0.0,
+    prior="normal",
+    micro_batch=None,
+    share=one_by_one,
+    agree=lambda net: None,
+    seed=0,
+    start=0,
+    optimisers=None,
+    device="cpu",
+):
     """Shape D in place; yields (iteration, state) from start + 1 to iterations; G is left untouched.
 
     images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration
@@ -35,18 +58,31 @@ def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, 
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"shape_micro_batch must be None (the whole batch) or at least 1 image but is {micro_batch}.")
-    opt, = optimisers or (adam(D, lr),)
+    (opt,) = optimisers or (adam(D, lr),)
     D.train()
     for step in range(start, iterations):
         index = batch_index(step, len(images), batch_size, seed, "shape")
         real = images.batch(index, device)
-        latents = draw_z_batch(len(index), G.z_dim, prior, seed, "shape z", step, device=device) if z is None else z[index]
+        latents = (
+            draw_z_batch(len(index), G.z_dim, prior, seed, "shape z", step, device=device) if z is None else z[index]
+        )
 
         def refined_rows(rows):
             with frozen(G), torch.no_grad():
                 h = G.to_features(latents[rows], layer)
-            loop = refine(G, D, h, layer=layer, steps=refine_steps, step_size=step_size, compose=compose(real[rows]),
-                          mode=mode, stop=stop, threshold=threshold, key=(seed, "shape", step, *([rows.start] if rows.start else [])))
+            loop = refine(
+                G,
+                D,
+                h,
+                layer=layer,
+                steps=refine_steps,
+                step_size=step_size,
+                compose=compose(real[rows]),
+                mode=mode,
+                stop=stop,
+                threshold=threshold,
+                key=(seed, "shape", step, *([rows.start] if rows.start else [])),
+            )
             _, first = next(loop)
             state = last(loop) or first
             return state["images"].cpu(), (state["logits"] - first["logits"]).cpu()
@@ -62,5 +98,13 @@ def shape_discriminator(G, D, images, z, *, iterations, layer, refine_steps=50, 
         loss.backward()
         opt.step()
         agree(D)
-        yield step + 1, {"d_loss": loss.detach(), "real": real_logits.detach().mean(), "refined": fake_logits.detach().mean(),
-                         "gain": rise.mean(), "optimisers": (opt,)}
+        yield (
+            step + 1,
+            {
+                "d_loss": loss.detach(),
+                "real": real_logits.detach().mean(),
+                "refined": fake_logits.detach().mean(),
+                "gain": rise.mean(),
+                "optimisers": (opt,),
+            },
+        )

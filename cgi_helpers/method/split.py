@@ -16,12 +16,16 @@ def split(G, at):
     net = for_inference(G)
     if isinstance(at, int):
         if not isinstance(net, nn.Sequential) or not 0 <= at < len(net):
-            raise ValueError(f"Only a Sequential is cut by number, here from 0 to {len(net) - 1 if isinstance(net, nn.Sequential) else 'none'}, "
-                             f"but got {at} for a {type(net).__name__}: give the name of a submodule.")
-        return nn.Sequential(*list(net)[:at + 1]), nn.Sequential(*list(net)[at + 1:])
+            raise ValueError(
+                f"Only a Sequential is cut by number, here from 0 to {len(net) - 1 if isinstance(net, nn.Sequential) else 'none'}, "
+                f"but got {at} for a {type(net).__name__}: give the name of a submodule."
+            )
+        return nn.Sequential(*list(net)[: at + 1]), nn.Sequential(*list(net)[at + 1 :])
     modules = dict(net.named_modules())
     if not at or at not in modules:
-        raise ValueError(f"There is no submodule {at!r} in this {type(net).__name__}: use one of {', '.join(n for n in modules if n)}.")
+        raise ValueError(
+            f"There is no submodule {at!r} in this {type(net).__name__}: use one of {', '.join(n for n in modules if n)}."
+        )
     inputs = []
 
     def run(arguments, replace):
@@ -36,15 +40,20 @@ def split(G, at):
     def to_features(*arguments):
         _, seen = run(arguments, lambda h: h)
         if len(seen) != 1 or not is_tensor(seen[0]):
-            raise ValueError(f"Submodule {at!r} runs {len(seen)} times in one call of the generator: cut where it runs once." if len(seen) != 1
-                             else f"The output of submodule {at!r} is a {type(seen[0]).__name__}, no tensor: cut inside or behind it.")
+            raise ValueError(
+                f"Submodule {at!r} runs {len(seen)} times in one call of the generator: cut where it runs once."
+                if len(seen) != 1
+                else f"The output of submodule {at!r} is a {type(seen[0]).__name__}, no tensor: cut inside or behind it."
+            )
         inputs[:] = arguments
         return seen[0].detach()
 
     def to_image(h):
         if not inputs or len(h) != len(inputs[0]):
-            raise ValueError(f"to_image continues the last call of to_features, of {len(inputs[0]) if inputs else 'no'} images, "
-                             f"but got features of {len(h)}: call to_features for them first.")
+            raise ValueError(
+                f"to_image continues the last call of to_features, of {len(inputs[0]) if inputs else 'no'} images, "
+                f"but got features of {len(h)}: call to_features for them first."
+            )
         return run(inputs, lambda _: h)[0]
 
     return to_features, to_image

@@ -32,7 +32,7 @@ def batch_index(step, n, batch_size, *keys):
     per_epoch = max(1, n // batch_size)
     epoch, i = divmod(step, per_epoch)
     order = torch.randperm(n, generator=generator(*keys, "epoch", epoch))
-    return order[i * batch_size:(i + 1) * batch_size]
+    return order[i * batch_size : (i + 1) * batch_size]
 
 
 def follow(average, net, decay):
@@ -42,8 +42,24 @@ def follow(average, net, decay):
             mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
 
 
-def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, beta1=0.5, prior="normal",
-              average=None, decay=0.999, seed=0, start=0, optimisers=None, device="cpu"):
+def train_gan(
+    G,
+    D,
+    images,
+    *,
+    iterations,
+    batch_size=64,
+    g_updates=1,
+    lr=2e-4,
+    beta1=0.5,
+    prior="normal",
+    average=None,
+    decay=0.999,
+    seed=0,
+    start=0,
+    optimisers=None,
+    device="cpu",
+):
     """Train G and D in place; yields (step, state) after every iteration, step from start + 1 to iterations.
 
     images: a `data.Split`. Per iteration one D step on discriminator_loss, then `g_updates` G steps on
@@ -73,9 +89,16 @@ def train_gan(G, D, images, *, iterations, batch_size=64, g_updates=1, lr=2e-4, 
         D.requires_grad_(True)
         if average is not None:
             follow(average, G, min(decay, (step + 2) / (step + 11)))
-        yield step + 1, {"d_loss": d_loss.detach(), "g_loss": g_loss.detach(),
-                         "real": real_logits.detach().sigmoid().mean(), "fake": fake_logits.detach().sigmoid().mean(),
-                         "optimisers": (opt_g, opt_d)}
+        yield (
+            step + 1,
+            {
+                "d_loss": d_loss.detach(),
+                "g_loss": g_loss.detach(),
+                "real": real_logits.detach().sigmoid().mean(),
+                "fake": fake_logits.detach().sigmoid().mean(),
+                "optimisers": (opt_g, opt_d),
+            },
+        )
 
 
 def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, start=0, optimisers=None, device="cpu"):
@@ -83,7 +106,7 @@ def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, 
 
     Images are mirrored at random where the split says that this keeps their meaning (`flips`).
     """
-    opt, = optimisers or (classifier_optimiser(C, lr),)
+    (opt,) = optimisers or (classifier_optimiser(C, lr),)
     C.train()
     for step in range(start, iterations):
         index = batch_index(step, len(images), batch_size, seed, "classifier")
@@ -107,14 +130,27 @@ def training_masks(n, size, step, seed):
     return torch.cat([center_mask(size) if i < n // 2 else named_mask(kinds[k], size, rng) for i, k in enumerate(pick)])
 
 
-def train_encoder(E, G, images, *, iterations, batch_size=64, lr=1e-3, window=7, prior="normal", seed=0, start=0,
-                  optimisers=None, device="cpu"):
+def train_encoder(
+    E,
+    G,
+    images,
+    *,
+    iterations,
+    batch_size=64,
+    lr=1e-3,
+    window=7,
+    prior="normal",
+    seed=0,
+    start=0,
+    optimisers=None,
+    device="cpu",
+):
     """Train E(y * M, M) -> z in place through the frozen G; yields (step, {"loss", "optimisers"}).
 
     Half of each batch are training images, half are G's own samples. Loss per image: the search's weighted context
     loss + 0.1 * the l1 distance over all pixels (what the hole should become); for G's samples also the distance of z.
     """
-    opt, = optimisers or (encoder_optimiser(E, lr),)
+    (opt,) = optimisers or (encoder_optimiser(E, lr),)
     E.train()
     half = batch_size // 2
     for step in range(start, iterations):

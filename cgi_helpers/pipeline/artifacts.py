@@ -90,7 +90,9 @@ class Store:
 
     def find(self, name):
         """Path of an artifact, own before shipped, tensors (.safetensors) or choices (.json), or None."""
-        candidates = (folder / f"{name}{suffix}" for folder in (self.own, self.shipped) for suffix in (".safetensors", ".json"))
+        candidates = (
+            folder / f"{name}{suffix}" for folder in (self.own, self.shipped) for suffix in (".safetensors", ".json")
+        )
         return next((path for path in candidates if path.exists()), None)
 
     def check_writable(self):
@@ -100,8 +102,10 @@ class Store:
             atomic_write(probe, lambda p: p.write_text(""))
         except ArtifactError as error:
             why = getattr(error.__cause__, "strerror", None) or error.__cause__
-            raise ArtifactError(f"Cannot write into {self.own} ({why}): make the folder writable, free disk space, or name another "
-                                "folder by the environment variable CGI_ROOT.") from error
+            raise ArtifactError(
+                f"Cannot write into {self.own} ({why}): make the folder writable, free disk space, or name another "
+                "folder by the environment variable CGI_ROOT."
+            ) from error
         probe.unlink(missing_ok=True)  # another process may have looked at the same time
 
     def save(self, name, tree, stage, print_, **metadata):
@@ -113,8 +117,15 @@ class Store:
         tensors = all(torch.is_tensor(v) for v in flat.values())
         if tensors:
             flat = {k: v.detach().cpu().contiguous() for k, v in flat.items()}
-        meta = {"name": name, "stage": stage, "fingerprint": print_, "preset": self.preset_name, "seed": self.seed,
-                "digest": tensor_digest(flat) if tensors else fingerprint(content=tree), **metadata}
+        meta = {
+            "name": name,
+            "stage": stage,
+            "fingerprint": print_,
+            "preset": self.preset_name,
+            "seed": self.seed,
+            "digest": tensor_digest(flat) if tensors else fingerprint(content=tree),
+            **metadata,
+        }
         if tensors:
             atomic_write(self.own / f"{name}.safetensors", lambda p: save_file(flat, p, {"cgi": json.dumps(meta)}))
         else:
@@ -135,19 +146,27 @@ class Store:
             rebuild = rebuild[:-1] + f" --seed {self.seed}`"
         path = self.find(name)
         if path is None:
-            raise ArtifactError(f"Artifact {name!r} of preset {self.preset_name!r} does not exist yet{lost()}: "
-                                f"{rebuild.replace(' --fresh', '')}.")
+            raise ArtifactError(
+                f"Artifact {name!r} of preset {self.preset_name!r} does not exist yet{lost()}: "
+                f"{rebuild.replace(' --fresh', '')}."
+            )
         try:
             tree, meta = _read(path)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise ArtifactError(f"{path} is truncated or not one of our files ({error}): {rebuild}.") from error
         if meta.get("name") != name or meta.get("stage") != stage:
-            raise ArtifactError(f"{path} was not written as {name!r} by stage {stage!r} (renamed or foreign file): {rebuild}.")
-        if meta.get("digest") != (fingerprint(content=tree) if path.suffix == ".json" else tensor_digest(flatten(tree))):
+            raise ArtifactError(
+                f"{path} was not written as {name!r} by stage {stage!r} (renamed or foreign file): {rebuild}."
+            )
+        if meta.get("digest") != (
+            fingerprint(content=tree) if path.suffix == ".json" else tensor_digest(flatten(tree))
+        ):
             raise ArtifactError(f"{path} is damaged (its content does not match its digest): {rebuild}.")
         if print_ is not None and meta.get("fingerprint") != print_:
-            raise ArtifactError(f"{path} was made with other settings, seed or inputs than preset {self.preset_name!r} "
-                                f"has now (fingerprint {meta.get('fingerprint')} instead of {print_}): {rebuild}.")
+            raise ArtifactError(
+                f"{path} was made with other settings, seed or inputs than preset {self.preset_name!r} "
+                f"has now (fingerprint {meta.get('fingerprint')} instead of {print_}): {rebuild}."
+            )
         return tree, meta
 
 

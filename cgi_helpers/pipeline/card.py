@@ -17,7 +17,11 @@ def own_rows(session):
     """The rows of the evaluation that stand on the card: {name on the card: row}; families at the epochs that validation chose."""
     rows = {name: name for name in ("semantic", "semantic_best", "semantic_equal_time")}
     chosen = session.load("selection")[0]["stages"]
-    return {**rows, "collaborative_0": "collaborative_0", **{name: f"{name}_{epochs}" for name, epochs in chosen.items()}}
+    return {
+        **rows,
+        "collaborative_0": "collaborative_0",
+        **{name: f"{name}_{epochs}" for name, epochs in chosen.items()},
+    }
 
 
 def method_names(preset):
@@ -36,7 +40,9 @@ def completions(session, name, split, n):
         method = Completion(base, lambda y, mask: complete(session, own[base], G, z, y), coupled=True)
         if base != name:
             start = "best" if "best" in base else "report"
-            method = poisson(Completion(base, lambda y, mask: G(z[start]).detach(), coupled=True, whole=True, vouched=True))
+            method = poisson(
+                Completion(base, lambda y, mask: G(z[start]).detach(), coupled=True, whole=True, vouched=True)
+            )
         method.vouched = True  # a row of the evaluation: latents belong to these images and to no part of them
     elif base in p.feedforward:
         method = Completion(base, partial(paint, session.fitted(base)), whole=True)
@@ -65,7 +71,10 @@ def card(session, stage, fresh=False):
         x, y, seconds = completions(session, name, "test", n)
         fake, real, _ = completions(session, name, "validation", p.study.validation_images)
         detector = judges.train_detector(real, fake, iterations=p.study.detector_iterations, seed=session.seed)
-        return {**judges.score_card(x, y, session.mask, C, labels, seconds), "detectability": judges.detectability(detector, y, x)}
+        return {
+            **judges.score_card(x, y, session.mask, C, labels, seconds),
+            "detectability": judges.detectability(detector, y, x),
+        }
 
     names = method_names(p)
     pieces = parallel.Pieces(session, stage, fresh, names)
@@ -73,8 +82,16 @@ def card(session, stage, fresh=False):
     if not found:
         return
     cards = dict(zip(names, found[0]))
-    reference, floor = (judges.recognise(session.data[split].batch(rows, session.device), C)
-                        for split, rows in (("validation", slice(None)), ("test", slice(n, 2 * n))))
+    reference, floor = (
+        judges.recognise(session.data[split].batch(rows, session.device), C)
+        for split, rows in (("validation", slice(None)), ("test", slice(n, 2 * n)))
+    )
     table = judges.card_table(cards, reference, claims.PAIRS, floor, p.study.resamples, session.seed)
-    save(session, stage, {"card": judges.shippable(cards), "card_table": table}, sum(m["seconds"] for m in found[1]), images=n)
+    save(
+        session,
+        stage,
+        {"card": judges.shippable(cards), "card_table": table},
+        sum(m["seconds"] for m in found[1]),
+        images=n,
+    )
     pieces.remove()

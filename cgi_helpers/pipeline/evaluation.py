@@ -26,8 +26,19 @@ def find(session, row, G, E, y, index, iterations=None):
             z = E(y, session.mask)
     else:
         z = torch.stack([draw_z(1, p.networks.z_dim, "normal", session.seed, "search z", i)[0] for i in index]).to(y)
-    loop = find_latent(G, None, y, session.mask, z=z, iterations=s.iterations if iterations is None else iterations, lr=s.lr,
-                       optimiser=s.optimiser, window=p.window, clip=s.clip, whiten=session.whitening if s.whiten else None)
+    loop = find_latent(
+        G,
+        None,
+        y,
+        session.mask,
+        z=z,
+        iterations=s.iterations if iterations is None else iterations,
+        lr=s.lr,
+        optimiser=s.optimiser,
+        window=p.window,
+        clip=s.clip,
+        whiten=session.whitening if s.whiten else None,
+    )
     return last(loop)["z"]
 
 
@@ -43,13 +54,19 @@ def guide(session, family, epochs):
     search's pool, once per session.
     """
     p, s = session.preset, session.preset.shapings[family.shaping]
-    path = {"layer": s.layer, "steps": family.steps if family.steps is not None else s.steps, "step_size": family.step_size or s.step_size}
+    path = {
+        "layer": s.layer,
+        "steps": family.steps if family.steps is not None else s.steps,
+        "step_size": family.step_size or s.step_size,
+    }
     mode, D = family.mode or s.mode, session.shaped(family.shaping, epochs)
     if mode != "field" and not family.partner:
         return D, {**path, "mode": mode}
     terms = [Term(D, "batch" if mode == "field" else mode)]
     if family.partner:
-        terms.append(Term(session.shaped(family.partner, epochs), p.shapings[family.partner].mode, weight=family.weight))
+        terms.append(
+            Term(session.shaped(family.partner, epochs), p.shapings[family.partner].mode, weight=family.weight)
+        )
     if mode != "field":
         return Judge(*terms), path
     key = "field", session.fingerprint(f"shape {family.shaping}"), repr(family), epochs
@@ -65,8 +82,15 @@ def guide(session, family, epochs):
 def collaborate(session, G, family, epochs, z, y):
     """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this family refines."""
     D, options = guide(session, family, epochs)
-    images, _ = refine_all(G, D, z, batch_size=session.preset.study.micro_batch, compose=Overlay(y, session.mask),
-                           key=(session.seed, "refine"), **options)
+    images, _ = refine_all(
+        G,
+        D,
+        z,
+        batch_size=session.preset.study.micro_batch,
+        compose=Overlay(y, session.mask),
+        key=(session.seed, "refine"),
+        **options,
+    )
     return images
 
 
@@ -92,17 +116,32 @@ def tune(session, stage, fresh=False):
         for epochs in stages_of(p, family):
             x = collaborate(session, G, family, epochs, z[family.search], y)
             s = score(x, y, session.mask, C, labels)
-            rows[str(epochs)] = {"psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
-                                 "ssim_gain": float((s["ssim"] - before["ssim"]).mean()),
-                                 "frechet_distance": metrics.frechet_distance(metrics.moments(s["features"]), reference)}
+            rows[str(epochs)] = {
+                "psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
+                "ssim_gain": float((s["ssim"] - before["ssim"]).mean()),
+                "frechet_distance": metrics.frechet_distance(metrics.moments(s["features"]), reference),
+            }
             if session.progress:
                 print(f"tune {name}_{epochs}: {rows[str(epochs)]}", flush=True)
         harmless = [k for k, r in rows.items() if r["psnr_gain"] >= 0]
-        chosen[name] = (min(harmless, key=lambda k: rows[k]["frechet_distance"]) if harmless
-                        else max(rows, key=lambda k: rows[k]["psnr_gain"]))
+        chosen[name] = (
+            min(harmless, key=lambda k: rows[k]["frechet_distance"])
+            if harmless
+            else max(rows, key=lambda k: rows[k]["psnr_gain"])
+        )
         table[name] = rows
-    save(session, stage, {"selection": {"stages": chosen, "equal_time_iterations": equal_time_iterations(session, G),
-                                        "validation": table}}, time.time() - began)
+    save(
+        session,
+        stage,
+        {
+            "selection": {
+                "stages": chosen,
+                "equal_time_iterations": equal_time_iterations(session, G),
+                "validation": table,
+            }
+        },
+        time.time() - began,
+    )
 
 
 def equal_time_iterations(session, G, repeats=3):
@@ -115,8 +154,19 @@ def equal_time_iterations(session, G, repeats=3):
         began = clock(session.device)
         collaborate(session, G, family, 0, z, y)
         middle = clock(session.device)
-        last(find_latent(G, None, y, session.mask, z=z, iterations=steps, optimiser=s.optimiser, lr=s.lr,
-                         whiten=session.whitening if s.whiten else None))
+        last(
+            find_latent(
+                G,
+                None,
+                y,
+                session.mask,
+                z=z,
+                iterations=steps,
+                optimiser=s.optimiser,
+                lr=s.lr,
+                whiten=session.whitening if s.whiten else None,
+            )
+        )
         ratios.append((middle - began) / (clock(session.device) - middle))
     return max(1, round(steps * sorted(ratios[1:])[repeats // 2]))
 
@@ -125,7 +175,12 @@ def longer_search(session, G, y):
     """z-hat of y by our best search with as many more iterations as refinement takes time."""
     s, E = session.preset.searches["best"], session.net("encoder")
     more = s.iterations + session.load("selection")[0]["equal_time_iterations"]
-    return torch.cat([find(session, "best", G, E, y[i:i + s.batch], range(i, i + s.batch), more) for i in range(0, len(y), s.batch)])
+    return torch.cat(
+        [
+            find(session, "best", G, E, y[i : i + s.batch], range(i, i + s.batch), more)
+            for i in range(0, len(y), s.batch)
+        ]
+    )
 
 
 def row_names(session):
@@ -136,7 +191,9 @@ def row_names(session):
     rows = ["semantic", "semantic_best", "semantic_equal_time"]
     for name, chosen in session.load("selection")[0]["stages"].items():
         family = session.preset.study.families[name]
-        rows += [f"{name}_{epochs}" for epochs in stages_of(session.preset, family) if epochs == 0 or str(epochs) == chosen]
+        rows += [
+            f"{name}_{epochs}" for epochs in stages_of(session.preset, family) if epochs == 0 or str(epochs) == chosen
+        ]
     return rows
 
 
@@ -194,15 +251,31 @@ def evaluate(session, stage, fresh=False):
     if not found:
         return
     trees, metas = found
-    scores = {name: {k: torch.cat([t[k] for (row, _), t in zip(work, trees) if row == name]) for k in trees[0]} for name in rows}
+    scores = {
+        name: {k: torch.cat([t[k] for (row, _), t in zip(work, trees) if row == name]) for k in trees[0]}
+        for name in rows
+    }
     chosen = {name: f"{name}_{epochs}" for name, epochs in session.load("selection")[0]["stages"].items()}
     reference = metrics.moments(classify(C, session.data["validation"], session.device)[0])
     table = summarise(scores, reference, p.study.resamples, session.seed, chosen)
-    table["floor"] = {"frechet_distance": metrics.frechet_distance(metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference)}
+    table["floor"] = {
+        "frechet_distance": metrics.frechet_distance(
+            metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference
+        )
+    }
     table["selected_stages"] = session.load("selection")[0]["stages"]
     pair = scores["semantic"], scores[chosen["collaborative"]]
     index = disagreements(*pair)
     shown = {"index": index, "semantic": pair[0]["images"][index], "collaborative": pair[1]["images"][index]}
-    kept = {row: {**{k: s[k].float() for k in PER_IMAGE}, "label": s["probabilities"].argmax(1).short()} for row, s in scores.items()}
-    save(session, stage, {"evaluation": {"rows": kept, "shown": shown}, "metrics": table}, sum(m["seconds"] for m in metas), images=n)
+    kept = {
+        row: {**{k: s[k].float() for k in PER_IMAGE}, "label": s["probabilities"].argmax(1).short()}
+        for row, s in scores.items()
+    }
+    save(
+        session,
+        stage,
+        {"evaluation": {"rows": kept, "shown": shown}, "metrics": table},
+        sum(m["seconds"] for m in metas),
+        images=n,
+    )
     pieces.remove()

@@ -66,15 +66,24 @@ def notebook_fingerprint(path, session):
     """What a run depends on: code cells (sources, not outputs), figure names, package, preset, seed and its stages."""
     stages, figures = described(path, session.preset)
     code = ["".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "code"]
-    return fingerprint(code=code, figures=figures, package=source_digest(), preset=session.preset.name,
-                       seed=session.seed, stages={s: stage_state(s, session) for s in stages})
+    return fingerprint(
+        code=code,
+        figures=figures,
+        package=source_digest(),
+        preset=session.preset.name,
+        seed=session.seed,
+        stages={s: stage_state(s, session) for s in stages},
+    )
 
 
 def products(path, session):
     """Files of a finished run: the figures, the executed notebook and its HTML."""
     folder, name = session.store.own / "executed", Path(path).stem
-    figures = [session.store.figures / f"{figure}{ending}" for figure in described(path)[1]
-               for ending in ([""] if Path(figure).suffix else [".png", ".pdf"])]
+    figures = [
+        session.store.figures / f"{figure}{ending}"
+        for figure in described(path)[1]
+        for ending in ([""] if Path(figure).suffix else [".png", ".pdf"])
+    ]
     return figures, [folder / f"{name}.ipynb", folder / f"{name}.html"]
 
 
@@ -96,17 +105,24 @@ def up_to_date(path, session):
         return False
     figures, executed = products(path, session)
     exist = all(f.exists() for f in figures + executed)
-    return exist and stamp.get("fingerprint") == notebook_fingerprint(path, session) and stamp.get("figures") == digests(figures)
+    return (
+        exist
+        and stamp.get("fingerprint") == notebook_fingerprint(path, session)
+        and stamp.get("figures") == digests(figures)
+    )
 
 
 def check_parameters(path, parameters):
     """Raise ValueError for a parameter that the notebook's `parameters` cell lacks (papermill would only warn)."""
     from papermill import inspect_notebook
+
     known = list(inspect_notebook(str(path)))
     for name in parameters:
         if name not in known:
-            raise ValueError(f"{Path(path).name} has no parameter {name!r}: its cell tagged `parameters` "
-                             f"has {', '.join(known) or 'none'}.")
+            raise ValueError(
+                f"{Path(path).name} has no parameter {name!r}: its cell tagged `parameters` "
+                f"has {', '.join(known) or 'none'}."
+            )
 
 
 def explain(error):
@@ -120,13 +136,21 @@ def explain(error):
 def run_cells(path, output, parameters):
     """Run all cells into `output`, which is kept, annotated, as NAME.failed.ipynb if one of them fails."""
     import papermill
+
     running = output.with_name(f".{output.stem}.running.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     try:
-        papermill.execute_notebook(str(path), str(running), parameters, kernel_name="python3",
-                                   cwd=str(Path(path).parent), progress_bar=sys.stderr.isatty(), start_timeout=300,
-                                   extra_arguments=["--log-level=CRITICAL"])
+        papermill.execute_notebook(
+            str(path),
+            str(running),
+            parameters,
+            kernel_name="python3",
+            cwd=str(Path(path).parent),
+            progress_bar=sys.stderr.isatty(),
+            start_timeout=300,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
         os.replace(running, output)
     except Exception as error:
         where = f"\nThe annotated notebook is {failed}." if running.exists() else ""
@@ -139,6 +163,7 @@ def run_cells(path, output, parameters):
 def write_html(executed):
     """The executed notebook as one HTML page beside it."""
     from nbconvert import HTMLExporter
+
     html, _ = HTMLExporter().from_filename(str(executed))
     atomic_write(executed.with_suffix(".html"), lambda p: p.write_text(html, encoding="utf-8"))
 
@@ -162,6 +187,13 @@ def execute(path, session, **parameters):
     if late:
         raise NotebookError(f"{path.name} ran, but did not write {', '.join(late)} into {session.store.figures}.")
     seconds = round(time.time() - started, 1)
-    write_json(stamp_path(path, session), {"fingerprint": notebook_fingerprint(path, session), "seconds": seconds,
-                                           "parameters": parameters, "figures": digests(figures)})
+    write_json(
+        stamp_path(path, session),
+        {
+            "fingerprint": notebook_fingerprint(path, session),
+            "seconds": seconds,
+            "parameters": parameters,
+            "figures": digests(figures),
+        },
+    )
     return seconds

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from ..method.runtime import interrupt_between_steps, pick_device
 from .artifacts import ArtifactError, atomic_write, fingerprint
 
-PATIENCE = datetime.timedelta(days=7)   # a rank with little to do waits for the others
+PATIENCE = datetime.timedelta(days=7)  # a rank with little to do waits for the others
 
 
 def rank():
@@ -40,7 +40,7 @@ def group():
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
-        dist.barrier()   # nobody takes gloo's threads down while another process still talks to them
+        dist.barrier()  # nobody takes gloo's threads down while another process still talks to them
     finally:
         dist.destroy_process_group()
 
@@ -78,8 +78,10 @@ def check_shared(folder):
     if rank() == 0:
         token.unlink(missing_ok=True)
     if not all(everybody):
-        raise ArtifactError(f"{folder} is not the same folder for all processes: put the project, or the folder that CGI_ROOT names, "
-                            "on a file system that all machines share.")
+        raise ArtifactError(
+            f"{folder} is not the same folder for all processes: put the project, or the folder that CGI_ROOT names, "
+            "on a file system that all machines share."
+        )
 
 
 def share(function, items):
@@ -130,13 +132,22 @@ class Pieces:
         Each process computes and saves its missing pieces, then waits for the others. On Ctrl-C it saves the present piece first.
         """
         from tqdm.auto import tqdm
+
         mine = [i for i in range(rank(), len(self.items), world()) if not self._found(i)]
         bar = tqdm(mine, desc=self.stage, mininterval=1, disable=not self.session.progress or rank() > 0)
         with interrupt_between_steps() as asked:
             for i in bar:
                 began = time.time()
                 tree = compute(self.items[i])
-                self.session.store.save(self._name(i), tree, self.stage, self.print_, seconds=time.time() - began, rank=rank(), world=world())
+                self.session.store.save(
+                    self._name(i),
+                    tree,
+                    self.stage,
+                    self.print_,
+                    seconds=time.time() - began,
+                    rank=rank(),
+                    world=world(),
+                )
                 if asked.is_set():
                     raise KeyboardInterrupt
         barrier()

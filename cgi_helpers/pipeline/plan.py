@@ -6,21 +6,29 @@ tables are the only place where they are listed.
 
 from dataclasses import asdict, dataclass
 
-KINDS = {"train": "the GAN: generator, discriminator, history", "classifier": "the network that labels are read and distances measured in",
-         "encoder": "the warm start of the search", "encode": "z-hat of images by a row of the searches",
-         "shape": "discriminators fine-tuned by a row of the shapings", "tune": "every choice made on validation images",
-         "evaluate": "every row scored on test images", "judge": "a second classifier, of another architecture",
-         "fit": "a feed-forward rival, trained to fill holes", "card": "every method before all judges, on test images"}
+KINDS = {
+    "train": "the GAN: generator, discriminator, history",
+    "classifier": "the network that labels are read and distances measured in",
+    "encoder": "the warm start of the search",
+    "encode": "z-hat of images by a row of the searches",
+    "shape": "discriminators fine-tuned by a row of the shapings",
+    "tune": "every choice made on validation images",
+    "evaluate": "every row scored on test images",
+    "judge": "a second classifier, of another architecture",
+    "fit": "a feed-forward rival, trained to fill holes",
+    "card": "every method before all judges, on test images",
+}
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stage; `settings` and the contents of what it reads decide whether its results are up to date."""
+
     name: str
     settings: dict
-    reads: tuple = ()       # artifacts of other stages
+    reads: tuple = ()  # artifacts of other stages
     writes: tuple = ()
-    shared: bool = False    # whether several processes work on it together
+    shared: bool = False  # whether several processes work on it together
 
     @property
     def kind(self):
@@ -47,37 +55,109 @@ def shaped_rows(preset):
 def plan(preset):
     """{name: Stage} of everything that `preset` computes, in an order in which it can be computed."""
     p, n, t, study = preset, preset.networks, preset.training, preset.study
-    images = {"dataset": p.dataset, "channels": p.channels, "size": p.size, "amp": n.amp, **({"limit": p.limit} if p.limit else {})}
+    images = {
+        "dataset": p.dataset,
+        "channels": p.channels,
+        "size": p.size,
+        "amp": n.amp,
+        **({"limit": p.limit} if p.limit else {}),
+    }
     network = {**images, "z_dim": n.z_dim, "prior": n.prior, "g_width": n.g_width, "d_width": n.d_width}
-    hole, gan = {"mask": p.mask, "window": p.window}, facts(t, "classifier_iterations", "encoder_iterations", "judge_iterations")
+    hole, gan = (
+        {"mask": p.mask, "window": p.window},
+        facts(t, "classifier_iterations", "encoder_iterations", "judge_iterations"),
+    )
     counts = {"validation_images": study.validation_images, "test_images": study.test_images}
     stages = [
         Stage("train", {**network, **gan}, writes=("generator", "discriminator", "history")),
-        Stage("classifier", {**images, "width": n.classifier_width, "features": n.features, "iterations": t.classifier_iterations},
-              writes=("classifier",)),
-        Stage("judge", {**images, "width": n.judge_width, "features": n.features, "iterations": t.judge_iterations}, writes=("judge",)),
-        Stage("encoder", {**network, "width": n.encoder_width, "iterations": t.encoder_iterations, "window": p.window},
-              ("generator",), ("encoder",))]
+        Stage(
+            "classifier",
+            {**images, "width": n.classifier_width, "features": n.features, "iterations": t.classifier_iterations},
+            writes=("classifier",),
+        ),
+        Stage(
+            "judge",
+            {**images, "width": n.judge_width, "features": n.features, "iterations": t.judge_iterations},
+            writes=("judge",),
+        ),
+        Stage(
+            "encoder",
+            {**network, "width": n.encoder_width, "iterations": t.encoder_iterations, "window": p.window},
+            ("generator",),
+            ("encoder",),
+        ),
+    ]
     for row, search in p.searches.items():
         encoder = search.start == "encoder"
-        stages.append(Stage(f"encode {row}", {**network, **hole, **counts, "lam": p.lam, **facts(search, "batch"),
-                                              **({"encoder_width": n.encoder_width} if encoder else {})},
-                            ("generator", "encoder") if encoder else ("generator",), (f"encodings_{row}",), shared=True))
+        stages.append(
+            Stage(
+                f"encode {row}",
+                {
+                    **network,
+                    **hole,
+                    **counts,
+                    "lam": p.lam,
+                    **facts(search, "batch"),
+                    **({"encoder_width": n.encoder_width} if encoder else {}),
+                },
+                ("generator", "encoder") if encoder else ("generator",),
+                (f"encodings_{row}",),
+                shared=True,
+            )
+        )
     for row, shaping in p.shapings.items():
-        stages.append(Stage(f"shape {row}", {**network, **facts(shaping), **({"mask": p.mask} if shaping.overlay else {})},
-                            ("generator", "discriminator", f"encodings_{shaping.search}"), (f"shaped_{row}",), shared=True))
+        stages.append(
+            Stage(
+                f"shape {row}",
+                {**network, **facts(shaping), **({"mask": p.mask} if shaping.overlay else {})},
+                ("generator", "discriminator", f"encodings_{shaping.search}"),
+                (f"shaped_{row}",),
+                shared=True,
+            )
+        )
     for row, net in p.feedforward.items():
         stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
-    judged = ("generator", "discriminator", "classifier", "encoder", *(f"encodings_{row}" for row in ("report", "best")),
-              *(f"shaped_{row}" for row in shaped_rows(p)))
-    compared = {**network, **hole, "families": {k: facts(f) for k, f in study.families.items()}, "micro_batch": study.micro_batch,
-                "shapings": {row: facts(p.shapings[row], "lr", "r1", "micro_batch", "batch") for row in shaped_rows(p)},
-                "best": facts(p.searches["best"], "batch", "pool", "pool_iterations"), "validation_images": study.validation_images}
-    stages += [Stage("tune", compared, judged, ("selection",)),
-               Stage("evaluate", {**compared, "test_images": study.test_images, "resamples": study.resamples,
-                                  "checked_images": study.checked_images}, (*judged, "selection"), ("evaluation", "metrics"), shared=True)]
+    judged = (
+        "generator",
+        "discriminator",
+        "classifier",
+        "encoder",
+        *(f"encodings_{row}" for row in ("report", "best")),
+        *(f"shaped_{row}" for row in shaped_rows(p)),
+    )
+    compared = {
+        **network,
+        **hole,
+        "families": {k: facts(f) for k, f in study.families.items()},
+        "micro_batch": study.micro_batch,
+        "shapings": {row: facts(p.shapings[row], "lr", "r1", "micro_batch", "batch") for row in shaped_rows(p)},
+        "best": facts(p.searches["best"], "batch", "pool", "pool_iterations"),
+        "validation_images": study.validation_images,
+    }
+    stages += [
+        Stage("tune", compared, judged, ("selection",)),
+        Stage(
+            "evaluate",
+            {
+                **compared,
+                "test_images": study.test_images,
+                "resamples": study.resamples,
+                "checked_images": study.checked_images,
+            },
+            (*judged, "selection"),
+            ("evaluation", "metrics"),
+            shared=True,
+        ),
+    ]
     trained = tuple(f"fitted_{row}" for row in study.rivals if row in p.feedforward)
-    carded = {**compared, "test_images": study.test_images, "resamples": study.resamples, "rivals": study.rivals, "blended": study.blended,
-              "card_images": study.card_images, "detector_iterations": study.detector_iterations}
+    carded = {
+        **compared,
+        "test_images": study.test_images,
+        "resamples": study.resamples,
+        "rivals": study.rivals,
+        "blended": study.blended,
+        "card_images": study.card_images,
+        "detector_iterations": study.detector_iterations,
+    }
     stages.append(Stage("card", carded, (*judged, *trained, "judge", "selection"), ("card", "card_table"), shared=True))
     return {stage.name: stage for stage in stages}

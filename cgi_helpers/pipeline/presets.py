@@ -12,60 +12,64 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 @dataclass(frozen=True)
 class Networks:
     """What the networks look like, and in which precision they compute."""
-    z_dim: int = 100                        # latent dimensions (DCGAN)
-    prior: str = "uniform"                  # of z: U[-1, 1] (author) or normal N(0, 1)
-    g_width: int = 128                      # channels of G's last hidden block (author)
-    d_width: int = 64                       # channels of D's first block (author)
-    classifier_width: int = 32              # channels of the classifier's first block
-    encoder_width: int = 32                 # channels of the encoder's first block
-    judge_width: int = 64                   # channels of the second classifier, an MLP-Mixer
-    features: int = 128                     # of both classifiers: distances need twice as many images
-    amp: bool = True                        # bfloat16 where the hardware has it
+
+    z_dim: int = 100  # latent dimensions (DCGAN)
+    prior: str = "uniform"  # of z: U[-1, 1] (author) or normal N(0, 1)
+    g_width: int = 128  # channels of G's last hidden block (author)
+    d_width: int = 64  # channels of D's first block (author)
+    classifier_width: int = 32  # channels of the classifier's first block
+    encoder_width: int = 32  # channels of the encoder's first block
+    judge_width: int = 64  # channels of the second classifier, an MLP-Mixer
+    features: int = 128  # of both classifiers: distances need twice as many images
+    amp: bool = True  # bfloat16 where the hardware has it
 
 
 @dataclass(frozen=True)
 class Training:
     """Iterations and learning rates of the trained networks."""
-    iterations: int = 24_000                # D updates (report IV.A)
-    batch_size: int = 64                    # images (report IV.A)
-    g_updates: int = 2                      # G updates per D update (author)
-    lr: float = 2e-4                        # Adam (report IV.A)
-    beta1: float = 0.5                      # Adam (DCGAN)
-    average: float | None = None            # decay of the moving average of G's weights, which then is the generator
-    sample_epochs: tuple = (1, 5, 15, 25)   # figures 7-10
-    classifier_iterations: int = 4_000      # batches of 128
-    encoder_iterations: int = 20_000        # batches of 64, half of them G's samples
-    judge_iterations: int = 2_400           # of the second classifier, batches of 128
+
+    iterations: int = 24_000  # D updates (report IV.A)
+    batch_size: int = 64  # images (report IV.A)
+    g_updates: int = 2  # G updates per D update (author)
+    lr: float = 2e-4  # Adam (report IV.A)
+    beta1: float = 0.5  # Adam (DCGAN)
+    average: float | None = None  # decay of the moving average of G's weights, which then is the generator
+    sample_epochs: tuple = (1, 5, 15, 25)  # figures 7-10
+    classifier_iterations: int = 4_000  # batches of 128
+    encoder_iterations: int = 20_000  # batches of 64, half of them G's samples
+    judge_iterations: int = 2_400  # of the second classifier, batches of 128
 
 
 @dataclass(frozen=True)
 class Search:
     """How z-hat of an image is found: the report's recipe by default."""
-    start: str = "noise"                    # noise: N(0, 1), a stream per image (author), or encoder: its answer
-    optimiser: str = "nesterov"             # author
-    iterations: int = 1_000                 # report IV.A
-    lr: float = 0.01                        # author
-    clip: float | None = 1.0                # bound on |z| after each iteration (author)
-    whiten: bool = False                    # in the coordinates of `search.whitening`
-    pool: int = 55_000                      # first training images that are encoded, to shape on
-    pool_iterations: int | None = None      # of them; None: as for the others
-    batch: int = 256                        # images per micro-batch (memory, not results)
+
+    start: str = "noise"  # noise: N(0, 1), a stream per image (author), or encoder: its answer
+    optimiser: str = "nesterov"  # author
+    iterations: int = 1_000  # report IV.A
+    lr: float = 0.01  # author
+    clip: float | None = 1.0  # bound on |z| after each iteration (author)
+    whiten: bool = False  # in the coordinates of `search.whitening`
+    pool: int = 55_000  # first training images that are encoded, to shape on
+    pool_iterations: int | None = None  # of them; None: as for the others
+    batch: int = 256  # images per micro-batch (memory, not results)
 
 
 @dataclass(frozen=True)
 class Shaping:
     """How a discriminator is fine-tuned on refined samples, and with it the refinement that it then guides."""
-    search: str = "report"                  # row of the searches whose training encodings are refined
-    overlay: bool = True                    # D sees the inpainted image (report V); False: the whole output (report III)
-    mode: str = "batch"                     # D's BatchNorm, see Discriminator.forward; batch: the report
-    layer: int = 2                          # 16x16 activations (report IV.B)
-    steps: int = 50                         # report IV.B
-    step_size: float = 0.1                  # report IV.B; slim networks need their own (validation)
-    epochs: tuple = (0, 0.1, 0.5, 1, 1.5, 2)    # snapshots (report, figures 4 and 6); an epoch is one pass over the pool
-    batch: int = 60                         # images (author)
-    micro_batch: int | None = None          # images of a batch that are refined together; None: all (report)
-    lr: float = 2e-4                        # Adam (author)
-    r1: float = 0.0                         # weight of the gradient penalty on real images (report: none)
+
+    search: str = "report"  # row of the searches whose training encodings are refined
+    overlay: bool = True  # D sees the inpainted image (report V); False: the whole output (report III)
+    mode: str = "batch"  # D's BatchNorm, see Discriminator.forward; batch: the report
+    layer: int = 2  # 16x16 activations (report IV.B)
+    steps: int = 50  # report IV.B
+    step_size: float = 0.1  # report IV.B; slim networks need their own (validation)
+    epochs: tuple = (0, 0.1, 0.5, 1, 1.5, 2)  # snapshots (report, figures 4 and 6); an epoch is one pass over the pool
+    batch: int = 60  # images (author)
+    micro_batch: int | None = None  # images of a batch that are refined together; None: all (report)
+    lr: float = 2e-4  # Adam (author)
+    r1: float = 0.0  # weight of the gradient penalty on real images (report: none)
 
 
 @dataclass(frozen=True)
@@ -74,68 +78,99 @@ class Family:
 
     None: as the shaping. In mode "field" every image is refined alone in the recorded company of training images.
     """
-    search: str                             # row of the searches
-    shaping: str                            # row of the shapings
-    mode: str | None = None                 # D's BatchNorm, see refine
+
+    search: str  # row of the searches
+    shaping: str  # row of the shapings
+    mode: str | None = None  # D's BatchNorm, see refine
     steps: int | None = None
     step_size: float | None = None
-    epochs: tuple | None = None             # of the shaping
-    partner: str | None = None              # row of the shapings whose D, after the same epochs, takes part as one image's judge
-    weight: float = 0.0                     # of the partner's logit
-    companions: int = 256                   # training images that are refined together while the field is recorded
+    epochs: tuple | None = None  # of the shaping
+    partner: str | None = None  # row of the shapings whose D, after the same epochs, takes part as one image's judge
+    weight: float = 0.0  # of the partner's logit
+    companions: int = 256  # training images that are refined together while the field is recorded
 
 
 @dataclass(frozen=True)
 class Feedforward:
     """A rival that is trained to fill holes, see rivals.networks."""
-    kind: str                               # unet, fourier_conv or context_encoder
-    iterations: int                         # batches of 64; chosen so that training takes ten minutes on two cores
-    width: int = 16                         # channels of its first block
+
+    kind: str  # unet, fourier_conv or context_encoder
+    iterations: int  # batches of 64; chosen so that training takes ten minutes on two cores
+    width: int = 16  # channels of its first block
 
 
 @dataclass(frozen=True)
 class Study:
     """How much is measured, what is compared, and what the notebooks assert."""
-    validation_images: int = 1_000          # first validation images, for every choice
-    test_images: int = 2_000                # first test images (author's table)
-    micro_batch: int = 64                   # images normalised together in `batch` mode (the author's at test time: 4)
-    resamples: int = 2_000                  # paired bootstrap
-    checked_images: int = 64                # first test images that notebook 06 computes again
-    families: dict = field(default_factory=lambda: {
-        "collaborative": Family("report", "report"), "collaborative_best": Family("best", "best"),
-        "collaborative_independent": Family("report", "per_image"),
-        "collaborative_independent_best": Family("best", "per_image"),
-        "collaborative_field": Family("best", "best", mode="field", epochs=(1,))})
-    card_images: int = 500                  # first test images, completed by every method of the report card
-    detector_iterations: int = 200          # of the fresh detector of each method, trained on validation images
-    rivals: tuple = ("mean", "ridge", "nearest_neighbour", "telea", "navier_stokes", "biharmonic", "low_rank", "patchmatch",
-                     "context_encoder", "unet")   # rows of study.rivals
-    blended: tuple = ("semantic", "semantic_best", "nearest_neighbour")    # rows that are Poisson-blended, too
-    accuracy_min: float = 0.92              # of the classifier on test images (0: finiteness and invariants only)
-    psnr_min: float = 23.7                  # dB, row `semantic` (author: 23.713)
-    ssim_min: float = 0.81                  # row `semantic` (author: 0.813)
+
+    validation_images: int = 1_000  # first validation images, for every choice
+    test_images: int = 2_000  # first test images (author's table)
+    micro_batch: int = 64  # images normalised together in `batch` mode (the author's at test time: 4)
+    resamples: int = 2_000  # paired bootstrap
+    checked_images: int = 64  # first test images that notebook 06 computes again
+    families: dict = field(
+        default_factory=lambda: {
+            "collaborative": Family("report", "report"),
+            "collaborative_best": Family("best", "best"),
+            "collaborative_independent": Family("report", "per_image"),
+            "collaborative_independent_best": Family("best", "per_image"),
+            "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
+        }
+    )
+    card_images: int = 500  # first test images, completed by every method of the report card
+    detector_iterations: int = 200  # of the fresh detector of each method, trained on validation images
+    rivals: tuple = (
+        "mean",
+        "ridge",
+        "nearest_neighbour",
+        "telea",
+        "navier_stokes",
+        "biharmonic",
+        "low_rank",
+        "patchmatch",
+        "context_encoder",
+        "unet",
+    )  # rows of study.rivals
+    blended: tuple = ("semantic", "semantic_best", "nearest_neighbour")  # rows that are Poisson-blended, too
+    accuracy_min: float = 0.92  # of the classifier on test images (0: finiteness and invariants only)
+    psnr_min: float = 23.7  # dB, row `semantic` (author: 23.713)
+    ssim_min: float = 0.81  # row `semantic` (author: 0.813)
 
 
 @dataclass(frozen=True)
 class Preset:
     """All settings of a run."""
+
     name: str
-    dataset: str = "fashion_mnist"          # a row of data.DATASETS
-    limit: dict | None = None               # {split: number of its first images}; None: all
-    channels: int = 1                       # image planes
-    size: int = 64                          # pixels per side (report IV.A)
-    mask: str = "center"                    # see masks.MASKS; 25 % in the centre (report II)
-    window: int = 7                         # pixels, of the weight map W (Yeh et al.)
-    lam: float = 1e-4                       # lambda of the prior loss (report IV.A)
+    dataset: str = "fashion_mnist"  # a row of data.DATASETS
+    limit: dict | None = None  # {split: number of its first images}; None: all
+    channels: int = 1  # image planes
+    size: int = 64  # pixels per side (report IV.A)
+    mask: str = "center"  # see masks.MASKS; 25 % in the centre (report II)
+    window: int = 7  # pixels, of the weight map W (Yeh et al.)
+    lam: float = 1e-4  # lambda of the prior loss (report IV.A)
     networks: Networks = Networks()
     training: Training = Training()
-    searches: dict = field(default_factory=lambda: {
-        "report": Search(), "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True)})
-    shapings: dict = field(default_factory=lambda: {
-        "sampling": Shaping(overlay=False), "report": Shaping(), "best": Shaping("best"),
-        "per_image": Shaping("best", mode="independent", step_size=0.02)})
-    feedforward: dict = field(default_factory=lambda: {
-        "unet": Feedforward("unet", 24_000), "context_encoder": Feedforward("context_encoder", 24_000)})
+    searches: dict = field(
+        default_factory=lambda: {
+            "report": Search(),
+            "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True),
+        }
+    )
+    shapings: dict = field(
+        default_factory=lambda: {
+            "sampling": Shaping(overlay=False),
+            "report": Shaping(),
+            "best": Shaping("best"),
+            "per_image": Shaping("best", mode="independent", step_size=0.02),
+        }
+    )
+    feedforward: dict = field(
+        default_factory=lambda: {
+            "unet": Feedforward("unet", 24_000),
+            "context_encoder": Feedforward("context_encoder", 24_000),
+        }
+    )
     study: Study = Study()
 
 
@@ -156,24 +191,58 @@ def _every(preset, **fields_of_shapings):
     return changed(preset, {"shapings": dict.fromkeys(preset.shapings, fields_of_shapings)})
 
 
-_laptop = changed(_every(Preset("laptop"), steps=20, step_size=0.008), {
-    "networks": {"prior": "normal", "g_width": 32, "d_width": 32},
-    "training": {"iterations": 21_500, "g_updates": 1, "classifier_iterations": 2_400, "encoder_iterations": 5_000},
-    "searches": {"report": {"pool": 5_000, "pool_iterations": 250}},
-    "shapings": {"per_image": {"step_size": 0.006}},
-    "feedforward": {"unet": {"iterations": 2_746}, "context_encoder": {"iterations": 1_336}},
-    "study": {"validation_images": 500, "psnr_min": 23.4, "ssim_min": 0.80}})  # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
+_laptop = changed(
+    _every(Preset("laptop"), steps=20, step_size=0.008),
+    {
+        "networks": {"prior": "normal", "g_width": 32, "d_width": 32},
+        "training": {"iterations": 21_500, "g_updates": 1, "classifier_iterations": 2_400, "encoder_iterations": 5_000},
+        "searches": {"report": {"pool": 5_000, "pool_iterations": 250}},
+        "shapings": {"per_image": {"step_size": 0.006}},
+        "feedforward": {"unet": {"iterations": 2_746}, "context_encoder": {"iterations": 1_336}},
+        "study": {"validation_images": 500, "psnr_min": 23.4, "ssim_min": 0.80},
+    },
+)  # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
 
-_smoke = changed(_every(Preset("smoke"), steps=4, micro_batch=20), {
-    "limit": {"train": 1_000, "validation": 200, "test": 400},
-    "networks": {"prior": "normal", "g_width": 8, "d_width": 8, "classifier_width": 8, "encoder_width": 8, "judge_width": 8, "features": 16},
-    "training": {"iterations": 256, "batch_size": 100, "g_updates": 1, "classifier_iterations": 60, "encoder_iterations": 60,
-                 "judge_iterations": 30},
-    "feedforward": {"unet": {"iterations": 10, "width": 4}, "context_encoder": {"iterations": 5, "width": 4}},
-    "searches": {"report": {"iterations": 40, "pool": 240, "pool_iterations": 10}, "best": {"iterations": 10, "pool": 240}},
-    "study": {"families": {"collaborative_field": {"companions": 20}},
-              "card_images": 64, "detector_iterations": 10, "rivals": ("mean", "ridge", "nearest_neighbour", "low_rank", "unet"),
-              "validation_images": 64, "test_images": 128, "resamples": 100, "accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}})
+_smoke = changed(
+    _every(Preset("smoke"), steps=4, micro_batch=20),
+    {
+        "limit": {"train": 1_000, "validation": 200, "test": 400},
+        "networks": {
+            "prior": "normal",
+            "g_width": 8,
+            "d_width": 8,
+            "classifier_width": 8,
+            "encoder_width": 8,
+            "judge_width": 8,
+            "features": 16,
+        },
+        "training": {
+            "iterations": 256,
+            "batch_size": 100,
+            "g_updates": 1,
+            "classifier_iterations": 60,
+            "encoder_iterations": 60,
+            "judge_iterations": 30,
+        },
+        "feedforward": {"unet": {"iterations": 10, "width": 4}, "context_encoder": {"iterations": 5, "width": 4}},
+        "searches": {
+            "report": {"iterations": 40, "pool": 240, "pool_iterations": 10},
+            "best": {"iterations": 10, "pool": 240},
+        },
+        "study": {
+            "families": {"collaborative_field": {"companions": 20}},
+            "card_images": 64,
+            "detector_iterations": 10,
+            "rivals": ("mean", "ridge", "nearest_neighbour", "low_rank", "unet"),
+            "validation_images": 64,
+            "test_images": 128,
+            "resamples": 100,
+            "accuracy_min": 0.0,
+            "psnr_min": 0.0,
+            "ssim_min": 0.0,
+        },
+    },
+)
 
 PRESETS = {p.name: p for p in (_smoke, _laptop, Preset("paper"))}
 

@@ -34,6 +34,7 @@ def full(state):
 @dataclass
 class Session:
     """One preset, seed and device, and what was already loaded for them."""
+
     preset: object
     seed: int = 0
     device: torch.device = torch.device("cpu")
@@ -66,8 +67,9 @@ class Session:
     def up_to_date(self, stage):
         """True if every artifact of `stage` exists with the present fingerprint."""
         now = self.fingerprint(stage)
-        return (all((self.store.metadata(a) or {}).get("fingerprint") == now for a in self.plan[stage].writes)
-                and all(self.up_to_date(s) for s in {self.writer[i] for i in self.plan[stage].reads}))
+        return all((self.store.metadata(a) or {}).get("fingerprint") == now for a in self.plan[stage].writes) and all(
+            self.up_to_date(s) for s in {self.writer[i] for i in self.plan[stage].reads}
+        )
 
     def load(self, artifact):
         """(tree, metadata) of an up-to-date artifact, cached; ArtifactError otherwise."""
@@ -149,14 +151,20 @@ class Session:
         key = "whitening", self.load("generator")[1]["digest"]
         if key not in self.cache:
             p = self.preset
-            self.cache[key] = whitening(self.net("generator"), self.mask, window=p.window, prior=p.networks.prior, key=(self.seed,))
+            self.cache[key] = whitening(
+                self.net("generator"), self.mask, window=p.window, prior=p.networks.prior, key=(self.seed,)
+            )
         return self.cache[key]
 
     def figure(self, figure, name):
         """Save a figure as `figures/<preset>/<name>.png` and `.pdf`, atomically, and return it for display."""
         for suffix in ("png", "pdf"):
-            atomic_write(self.store.figures / f"{name}.{suffix}",
-                         lambda p, s=suffix: figure.savefig(p, format=s, dpi=150, **({"metadata": {"CreationDate": None}} if s == "pdf" else {})))
+            atomic_write(
+                self.store.figures / f"{name}.{suffix}",
+                lambda p, s=suffix: figure.savefig(
+                    p, format=s, dpi=150, **({"metadata": {"CreationDate": None}} if s == "pdf" else {})
+                ),
+            )
         return figure
 
     def describe(self):
@@ -189,8 +197,16 @@ def save(session, stage, trees, seconds, **metadata):
     """Write the artifacts of a finished stage, all under one fingerprint."""
     print_ = session.fingerprint(stage)
     for name, tree in trees.items():
-        session.store.save(name, tree, stage, print_, seconds=round(seconds, 1),
-                           versions=versions(), device=str(session.device), **metadata)
+        session.store.save(
+            name,
+            tree,
+            stage,
+            print_,
+            seconds=round(seconds, 1),
+            versions=versions(),
+            device=str(session.device),
+            **metadata,
+        )
         session.cache.pop((name, print_), None)
 
 
@@ -215,8 +231,12 @@ class Checkpoint:
         for opt, state in zip(optimisers, self.opt_states):
             params = [p for group in opt.param_groups for p in group["params"]]
             # fused Adam walks raw memory: moments must have the memory layout of their parameter
-            layout = {int(i): {k: v.clone() if v.ndim == 0 else torch.empty_like(params[int(i)]).copy_(v)
-                               for k, v in s.items()} for i, s in state.items()}
+            layout = {
+                int(i): {
+                    k: v.clone() if v.ndim == 0 else torch.empty_like(params[int(i)]).copy_(v) for k, v in s.items()
+                }
+                for i, s in state.items()
+            }
             opt.load_state_dict({"state": layout, "param_groups": opt.state_dict()["param_groups"]})
         return optimisers
 
@@ -226,7 +246,15 @@ class Checkpoint:
     def run(self, loop, record=lambda step, state, records: None, total=None):
         """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C. Returns seconds."""
         from tqdm.auto import tqdm
-        bar = tqdm(loop, desc=self.stage, initial=self.step, total=total, mininterval=1, disable=not self.session.progress or rank() > 0)
+
+        bar = tqdm(
+            loop,
+            desc=self.stage,
+            initial=self.step,
+            total=total,
+            mininterval=1,
+            disable=not self.session.progress or rank() > 0,
+        )
         with interrupt_between_steps() as asked:
             for step, state in bar:
                 record(step, state, self.records)
@@ -240,9 +268,15 @@ class Checkpoint:
         return self.elapsed()
 
     def save(self, state):
-        optimisers = {str(i): {str(k): s for k, s in opt.state_dict()["state"].items()}
-                      for i, opt in enumerate(state.get("optimisers", ()))}
-        tree = {"nets": {k: n.state_dict() for k, n in self.nets.items()}, "optimisers": optimisers, "records": self.records}
+        optimisers = {
+            str(i): {str(k): s for k, s in opt.state_dict()["state"].items()}
+            for i, opt in enumerate(state.get("optimisers", ()))
+        }
+        tree = {
+            "nets": {k: n.state_dict() for k, n in self.nets.items()},
+            "optimisers": optimisers,
+            "records": self.records,
+        }
         self.session.store.save(self.name, tree, self.stage, self.print_, step=self.step, seconds=self.elapsed())
         self.saved = time.time()
 

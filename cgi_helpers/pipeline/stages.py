@@ -18,7 +18,9 @@ from .card import card
 from .evaluation import evaluate, find, tune
 from .session import Checkpoint, done, half, save, start  # noqa: F401 (notebooks open their session by stages.start)
 
-VANISHING_LAM = 5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
+VANISHING_LAM = (
+    5e-4  # up to here the prior's gradient is below 0.4 % of the sum, what bfloat16 resolves (measured in notebook 02)
+)
 
 
 def sample_steps(preset, n_train):
@@ -41,7 +43,9 @@ def train_gan(session, stage="train", fresh=False):
     steps = sample_steps(p, len(images))
     records = checkpoint.records
     for key in ("d_loss", "g_loss", "real", "fake"):
-        records[key] = records.get(key, torch.zeros(t.iterations)).to(dev)  # there, so that no iteration waits for a copy
+        records[key] = records.get(key, torch.zeros(t.iterations)).to(
+            dev
+        )  # there, so that no iteration waits for a copy
     records.setdefault("grids", torch.zeros(len(steps), 64, p.channels, p.size, p.size, dtype=torch.uint8))
 
     def record(step, state, records):
@@ -51,13 +55,33 @@ def train_gan(session, stage="train", fresh=False):
             with frozen(drawn), torch.no_grad():
                 records["grids"][steps.index(step)] = ((drawn(z) + 1) * 127.5).round().byte().cpu()
 
-    loop = train.train_gan(G, D, images, iterations=t.iterations, batch_size=t.batch_size, g_updates=t.g_updates,
-                           lr=t.lr, beta1=t.beta1, prior=p.networks.prior, average=average, decay=t.average or 0.0, seed=session.seed,
-                           start=checkpoint.step, optimisers=optimisers, device=dev)
+    loop = train.train_gan(
+        G,
+        D,
+        images,
+        iterations=t.iterations,
+        batch_size=t.batch_size,
+        g_updates=t.g_updates,
+        lr=t.lr,
+        beta1=t.beta1,
+        prior=p.networks.prior,
+        average=average,
+        decay=t.average or 0.0,
+        seed=session.seed,
+        start=checkpoint.step,
+        optimisers=optimisers,
+        device=dev,
+    )
     seconds = checkpoint.run(loop, record, t.iterations)
-    save(session, stage, {"generator": drawn.state_dict(), "discriminator": D.state_dict(), "history": records},
-         seconds, sample_steps=steps, d_loss=float(records["d_loss"][-500:].mean()),
-         g_loss=float(records["g_loss"][-500:].mean()))
+    save(
+        session,
+        stage,
+        {"generator": drawn.state_dict(), "discriminator": D.state_dict(), "history": records},
+        seconds,
+        sample_steps=steps,
+        d_loss=float(records["d_loss"][-500:].mean()),
+        g_loss=float(records["g_loss"][-500:].mean()),
+    )
     checkpoint.remove()
 
 
@@ -70,8 +94,15 @@ def train_classifier(session, stage="classifier", fresh=False):
     C = session.build(stage)
     checkpoint = Checkpoint(session, stage, {stage: C}, fresh)
     optimisers = checkpoint.restore(train.classifier_optimiser(C))
-    loop = train.train_classifier(C, session.data["train"], iterations=iterations, seed=session.seed + (stage == "judge"),
-                                  start=checkpoint.step, optimisers=optimisers, device=dev)
+    loop = train.train_classifier(
+        C,
+        session.data["train"],
+        iterations=iterations,
+        seed=session.seed + (stage == "judge"),
+        start=checkpoint.step,
+        optimisers=optimisers,
+        device=dev,
+    )
     seconds = checkpoint.run(loop, total=iterations)
     accuracy = {s: classify(C, session.data[s], dev)[1] for s in ("validation", "test")}
     save(session, stage, {stage: C.state_dict()}, seconds, accuracy=accuracy)
@@ -86,8 +117,18 @@ def train_encoder(session, stage="encoder", fresh=False):
     G, E = session.net("generator"), session.build("encoder")
     checkpoint = Checkpoint(session, stage, {"encoder": E}, fresh)
     optimisers = checkpoint.restore(train.encoder_optimiser(E))
-    loop = train.train_encoder(E, G, session.data["train"], iterations=iterations, window=p.window, prior=p.networks.prior,
-                               seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
+    loop = train.train_encoder(
+        E,
+        G,
+        session.data["train"],
+        iterations=iterations,
+        window=p.window,
+        prior=p.networks.prior,
+        seed=session.seed,
+        start=checkpoint.step,
+        optimisers=optimisers,
+        device=session.device,
+    )
     seconds = checkpoint.run(loop, total=iterations)
     save(session, stage, {"encoder": E.state_dict()}, seconds)
     checkpoint.remove()
@@ -100,9 +141,19 @@ def fit(session, stage, fresh=False):
     p, row = session.preset, session.plan[stage].row
     f, net, D = p.feedforward[row], *session.feedforward(row)
     checkpoint = Checkpoint(session, stage, {"net": net, **({"discriminator": D} if D else {})}, fresh)
-    optimisers = checkpoint.restore(torch.optim.Adam(net.parameters(), 1e-3, fused=True), *([train.adam(D, 2e-4)] if D else []))
-    loop = train_feedforward(net, session.data["train"], iterations=f.iterations, D=D, seed=session.seed, start=checkpoint.step,
-                             optimisers=optimisers, device=session.device)
+    optimisers = checkpoint.restore(
+        torch.optim.Adam(net.parameters(), 1e-3, fused=True), *([train.adam(D, 2e-4)] if D else [])
+    )
+    loop = train_feedforward(
+        net,
+        session.data["train"],
+        iterations=f.iterations,
+        D=D,
+        seed=session.seed,
+        start=checkpoint.step,
+        optimisers=optimisers,
+        device=session.device,
+    )
     seconds = checkpoint.run(loop, total=f.iterations)
     save(session, stage, {f"fitted_{row}": half(net.state_dict())}, seconds)
     checkpoint.remove()
@@ -118,13 +169,22 @@ def encode(session, stage, fresh=False):
     p, row = session.preset, session.plan[stage].row
     search = p.searches[row]
     if p.lam > VANISHING_LAM:
-        raise ValueError(f"The stages search without D, which needs lam <= {VANISHING_LAM:g}, but lam is {p.lam:g}: lower it, "
-                         "or call search.find_latent(G, D, ...), where D takes part.")
+        raise ValueError(
+            f"The stages search without D, which needs lam <= {VANISHING_LAM:g}, but lam is {p.lam:g}: lower it, "
+            "or call search.find_latent(G, D, ...), where D takes part."
+        )
     G = session.net("generator")
     E = session.net("encoder") if search.start == "encoder" else None
-    splits = {"pool": session.data["train"].first(search.pool), "validation": session.data["validation"].first(p.study.validation_images),
-              "test": session.data["test"].first(p.study.test_images)}
-    chunks = [(name, range(i, min(i + search.batch, len(images)))) for name, images in splits.items() for i in range(0, len(images), search.batch)]
+    splits = {
+        "pool": session.data["train"].first(search.pool),
+        "validation": session.data["validation"].first(p.study.validation_images),
+        "test": session.data["test"].first(p.study.test_images),
+    }
+    chunks = [
+        (name, range(i, min(i + search.batch, len(images))))
+        for name, images in splits.items()
+        for i in range(0, len(images), search.batch)
+    ]
 
     def compute(chunk):
         name, rows = chunk
@@ -138,8 +198,13 @@ def encode(session, stage, fresh=False):
         seconds = {name: sum(found[1][i]["seconds"] for i in of[name]) for name in splits}
         encodings = {name: torch.cat([found[0][i]["z"] for i in of[name]]) for name in splits}
         encodings["pool"] = encodings["pool"].half()  # 55,000 of them in one shipped file
-        save(session, stage, {f"encodings_{row}": encodings}, sum(seconds.values()),
-             seconds_per_image={name: round(seconds[name] / len(z), 5) for name, z in encodings.items()})
+        save(
+            session,
+            stage,
+            {f"encodings_{row}": encodings},
+            sum(seconds.values()),
+            seconds_per_image={name: round(seconds[name] / len(z), 5) for name, z in encodings.items()},
+        )
         pieces.remove()
     parallel.barrier()
 
@@ -169,10 +234,28 @@ def shape(session, stage, fresh=False):
         for epochs in (e for e, iteration in at.items() if iteration == step):
             records["snapshots"][epochs] = half(D.state_dict())
 
-    loop = shape_discriminator(G, D, pool, z, iterations=total, layer=s.layer, refine_steps=s.steps, step_size=s.step_size, mode=s.mode,
-                               batch_size=s.batch, lr=s.lr, r1=s.r1, micro_batch=s.micro_batch, share=parallel.share, agree=parallel.agree,
-                               compose=(lambda real: Overlay(real, session.mask)) if s.overlay else whole,
-                               seed=session.seed, start=checkpoint.step, optimisers=optimisers, device=session.device)
+    loop = shape_discriminator(
+        G,
+        D,
+        pool,
+        z,
+        iterations=total,
+        layer=s.layer,
+        refine_steps=s.steps,
+        step_size=s.step_size,
+        mode=s.mode,
+        batch_size=s.batch,
+        lr=s.lr,
+        r1=s.r1,
+        micro_batch=s.micro_batch,
+        share=parallel.share,
+        agree=parallel.agree,
+        compose=(lambda real: Overlay(real, session.mask)) if s.overlay else whole,
+        seed=session.seed,
+        start=checkpoint.step,
+        optimisers=optimisers,
+        device=session.device,
+    )
     seconds = checkpoint.run(loop, record, total)
     if parallel.rank() == 0:
         save(session, stage, {f"shaped_{row}": checkpoint.records}, seconds, iterations=at)
@@ -180,8 +263,18 @@ def shape(session, stage, fresh=False):
     parallel.barrier()
 
 
-FUNCTIONS = {"train": train_gan, "classifier": train_classifier, "encoder": train_encoder, "encode": encode, "shape": shape,
-             "tune": tune, "evaluate": evaluate, "judge": train_classifier, "fit": fit, "card": card}  # by kind, see plan.KINDS
+FUNCTIONS = {
+    "train": train_gan,
+    "classifier": train_classifier,
+    "encoder": train_encoder,
+    "encode": encode,
+    "shape": shape,
+    "tune": tune,
+    "evaluate": evaluate,
+    "judge": train_classifier,
+    "fit": fit,
+    "card": card,
+}  # by kind, see plan.KINDS
 
 
 def run(session, stage, fresh=False):

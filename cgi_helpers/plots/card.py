@@ -7,19 +7,31 @@ import pandas as pd
 
 from . import METRICS, PALETTE, _array, _figure, _paint_hole, _panels, _show, _tick_names, _tile
 
-LABELS = {**METRICS, "l1": "mean error ↓", "l1_hole": "mean error in the hole ↓", "seam": "seam (0: as originals)",
-          "detectability": "detectability (0.5: none) ↓", "frechet_distance": "Fréchet distance ↓",
-          "frechet_distance_2": "Fréchet distance,\nsecond classifier ↓", "kernel_distance": "kernel distance ↓",
-          "kernel_distance_2": "kernel distance,\nsecond classifier ↓",
-          "label_agreement_2": "label agreement,\nsecond classifier ↑",
-          "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑",
-          "seconds": "seconds per image ↓"}
+LABELS = {
+    **METRICS,
+    "l1": "mean error ↓",
+    "l1_hole": "mean error in the hole ↓",
+    "seam": "seam (0: as originals)",
+    "detectability": "detectability (0.5: none) ↓",
+    "frechet_distance": "Fréchet distance ↓",
+    "frechet_distance_2": "Fréchet distance,\nsecond classifier ↓",
+    "kernel_distance": "kernel distance ↓",
+    "kernel_distance_2": "kernel distance,\nsecond classifier ↓",
+    "label_agreement_2": "label agreement,\nsecond classifier ↑",
+    "precision": "precision ↑",
+    "recall": "recall ↑",
+    "density": "density ↑",
+    "coverage": "coverage ↑",
+    "seconds": "seconds per image ↓",
+}
 # family -> (marker, colour, beginnings of its methods' names); told apart without colour
-FAMILIES = {"semantic": ("s", PALETTE[0], ("semantic",)),
-            "collaborative": ("o", PALETTE[1], ("collaborative", "field")),
-            "feed-forward": ("^", PALETTE[2], ("unet", "context_encoder", "fourier_conv")),
-            "from training images": ("D", PALETTE[4], ("nearest", "ridge", "mean", "patchmatch_training")),
-            "from the image alone": ("v", PALETTE[5], ("telea", "navier", "biharmonic", "low_rank", "patchmatch"))}
+FAMILIES = {
+    "semantic": ("s", PALETTE[0], ("semantic",)),
+    "collaborative": ("o", PALETTE[1], ("collaborative", "field")),
+    "feed-forward": ("^", PALETTE[2], ("unet", "context_encoder", "fourier_conv")),
+    "from training images": ("D", PALETTE[4], ("nearest", "ridge", "mean", "patchmatch_training")),
+    "from the image alone": ("v", PALETTE[5], ("telea", "navier", "biharmonic", "low_rank", "patchmatch")),
+}
 OTHER = ("P", "0.3", ())
 MARKS = {"best": "★", "not worse": "●", "worse": ""}
 
@@ -56,6 +68,7 @@ def frame(table, metrics, methods=None):
             return "–"
         mark = MARKS[table["leaders"].get(metric, {}).get(method, "worse")]
         return f"{_digits(v['mean'], 2, half(v))} ± {_digits(half(v), 2)} {mark}".rstrip()
+
     return pd.DataFrame({m: [text(name, m) for name in methods] for m in metrics}, methods)
 
 
@@ -68,8 +81,14 @@ def card(texts, title="★ best, ● not worse than the best by the 95 % interva
     together = [LABELS.get(m, m).replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑") for m in texts.columns]
     names = ["\n".join(textwrap.wrap(name, 14)) for name in together]
     tall = 1 + max(name.count("\n") for name in names)
-    drawn = ax.table([[name, *row] for name, row in zip(texts.index, texts.to_numpy())], colLabels=["", *names],
-                     cellLoc="center", bbox=[0, 0, 1, 1], colWidths=[w / sum(wide) for w in wide], edges="horizontal")
+    drawn = ax.table(
+        [[name, *row] for name, row in zip(texts.index, texts.to_numpy())],
+        colLabels=["", *names],
+        cellLoc="center",
+        bbox=[0, 0, 1, 1],
+        colWidths=[w / sum(wide) for w in wide],
+        edges="horizontal",
+    )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     for (row, column), cell in drawn.get_celld().items():
@@ -104,8 +123,19 @@ def plane(table, x="frechet_distance", y="psnr", methods=None, title=TRADE):
     ax = fig.add_subplot()
     for m, (a, b) in points.items():
         marker, colour = style(m)
-        ax.errorbar(a["mean"], b["mean"], [[half(b)]] * 2, [[half(a)]] * 2, fmt=marker, color=colour, ms=7, mec="white",
-                    mew=0.6, elinewidth=0.8, zorder=3)
+        ax.errorbar(
+            a["mean"],
+            b["mean"],
+            [[half(b)]] * 2,
+            [[half(a)]] * 2,
+            fmt=marker,
+            color=colour,
+            ms=7,
+            mec="white",
+            mew=0.6,
+            elinewidth=0.8,
+            zorder=3,
+        )
     size = np.sort([abs(a["mean"]) for a, _ in points.values()])
     if size[-1] > 10 * np.median(size):
         ax.set_xscale("symlog", linthresh=max(np.median(size), 1e-9))
@@ -115,8 +145,15 @@ def plane(table, x="frechet_distance", y="psnr", methods=None, title=TRADE):
     at = ax.transData.transform([(a["mean"], b["mean"]) for a, b in points.values()])
     heights = ax.transAxes.inverted().transform(at)[:, 1]
     for (m, (a, b)), place in zip(points.items(), _spread(heights, 0.2 / (fig.get_figheight() - 1.4))):
-        ax.annotate(m, (a["mean"], b["mean"]), (1.06, place), textcoords=ax.transAxes, va="center", fontsize=9,
-                    arrowprops={"arrowstyle": "-", "color": style(m)[1], "lw": 0.6, "alpha": 0.7, "shrinkA": 0})
+        ax.annotate(
+            m,
+            (a["mean"], b["mean"]),
+            (1.06, place),
+            textcoords=ax.transAxes,
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": style(m)[1], "lw": 0.6, "alpha": 0.7, "shrinkA": 0},
+        )
     for name in dict.fromkeys(map(family, methods)):
         marker, colour = FAMILIES.get(name, OTHER)[:2]
         ax.plot([], [], marker, color=colour, ms=7, label=name)
@@ -133,8 +170,16 @@ def hole_sizes(table, metrics, title="Quality against the size of the hole, with
         of = table[table["metric"] == metric]
         for k, (method, part) in enumerate(of.groupby("method", sort=False)):
             part, (marker, colour) = part.sort_values("share"), style(method)
-            ax.plot(100 * part["share"], part["mean"], marker=marker, color=colour, ms=5, lw=1.5,
-                    ls=("-", "--", ":", "-.")[k % 4], label=method)
+            ax.plot(
+                100 * part["share"],
+                part["mean"],
+                marker=marker,
+                color=colour,
+                ms=5,
+                lw=1.5,
+                ls=("-", "--", ":", "-.")[k % 4],
+                label=method,
+            )
             ax.fill_between(100 * part["share"], part["lo"], part["hi"], color=colour, alpha=0.2, lw=0)
         ax.set(xlabel="missing pixels (%)", title=LABELS.get(metric, metric))
         ax.grid(alpha=0.3)

@@ -4,11 +4,19 @@ import numpy as np
 
 from . import BLUE, METRICS, ORANGE, _panels
 
-LABELS = {**METRICS, "good": "share of\ngood points ↑", "js": "JS divergence of\nthe modes (nats) ↓",
-          "energy": "energy\ndistance ↓", "calls": "calls of D\nper sample",
-          "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑",
-          "frechet_distance": "Fréchet\ndistance ↓"}
-SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"))   # told apart without colour
+LABELS = {
+    **METRICS,
+    "good": "share of\ngood points ↑",
+    "js": "JS divergence of\nthe modes (nats) ↓",
+    "energy": "energy\ndistance ↓",
+    "calls": "calls of D\nper sample",
+    "precision": "precision ↑",
+    "recall": "recall ↑",
+    "density": "density ↑",
+    "coverage": "coverage ↑",
+    "frechet_distance": "Fréchet\ndistance ↓",
+}
+SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"))  # told apart without colour
 
 
 def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks grow with the share of images."):
@@ -18,13 +26,24 @@ def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks
     for ax, (name, curve) in zip(axes, curves.items()):
         ax.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", zorder=1)
         for when, (marker, colour), line in zip(("before", "after"), SERIES, (":", "-")):
-            x, y, share = (np.array([np.nan if v is None else v for v in curve[when][k]], float)
-                           for k in ("confidence", "frequency", "share"))
+            x, y, share = (
+                np.array([np.nan if v is None else v for v in curve[when][k]], float)
+                for k in ("confidence", "frequency", "share")
+            )
             ax.plot(x, y, color=colour, ls=line, lw=1.2, zorder=2)
-            ax.scatter(x, y, s=15 + 300 * np.nan_to_num(share), marker=marker, color=colour, edgecolor="white",
-                       linewidth=0.6, zorder=3)
-        scores = "\n".join(f"{when}: Brier {curve[when]['brier']:.3f}, ECE {curve[when]['ece']:.3f}"
-                           for when in ("before", "after"))
+            ax.scatter(
+                x,
+                y,
+                s=15 + 300 * np.nan_to_num(share),
+                marker=marker,
+                color=colour,
+                edgecolor="white",
+                linewidth=0.6,
+                zorder=3,
+            )
+        scores = "\n".join(
+            f"{when}: Brier {curve[when]['brier']:.3f}, ECE {curve[when]['ece']:.3f}" for when in ("before", "after")
+        )
         ax.set(title=name, xlabel=f"D(x)\n{scores}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         ax.grid(alpha=0.3)
     for ax in axes[::2]:
@@ -56,6 +75,6 @@ def dots(tables, columns, floor=None, log=(), title="What each method does to qu
         ax.grid(alpha=0.3)
     axes[0].set_yticks(range(len(methods)), methods)
     if len(tables) > 1:
-        marks = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[:len(tables)]]
+        marks = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[: len(tables)]]
         fig.legend(marks, list(tables), loc="outside lower center", ncols=len(tables), frameon=False)
     return fig

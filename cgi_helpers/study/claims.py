@@ -13,16 +13,25 @@ from .statistics import LEVEL
 
 REALISM = ("frechet_distance", "kernel_distance_2", "detectability")  # three judges that share no weights
 FIDELITY = ("psnr", "ssim")
-NAMES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "seam": "seam", "label_agreement": "label agreement",
-         "label_agreement_2": "label agreement, second classifier", "frechet_distance": "Fréchet distance",
-         "frechet_distance_2": "Fréchet distance, second classifier", "kernel_distance": "kernel distance",
-         "kernel_distance_2": "kernel distance, second classifier", "recall": "recall",
-         "detectability": "detectability"}
+NAMES = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "seam": "seam",
+    "label_agreement": "label agreement",
+    "label_agreement_2": "label agreement, second classifier",
+    "frechet_distance": "Fréchet distance",
+    "frechet_distance_2": "Fréchet distance, second classifier",
+    "kernel_distance": "kernel distance",
+    "kernel_distance_2": "kernel distance, second classifier",
+    "recall": "recall",
+    "detectability": "detectability",
+}
 
 
 @dataclass(frozen=True)
 class Claim:
     """`method` is better than `other` by all of `metrics`."""
+
     source: str
     text: str
     method: str
@@ -31,34 +40,104 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("report, abstract and VII", "Collaborative inpainting looks more real than semantic inpainting.",
-          "collaborative", "semantic", REALISM),
-    Claim("the author's table", "Collaborative inpainting is closer to the original (there by 0.77 dB and 0.021).",
-          "collaborative", "semantic", FIDELITY),
-    Claim("this suite", "It still looks more real where the search was good already.",
-          "collaborative_best", "semantic_best", REALISM),
-    Claim("this suite", "It is still closer to the original where the search was good already.",
-          "collaborative_best", "semantic_best", FIDELITY),
-    Claim("this suite", "The gain is more than what the same time buys in a longer search.",
-          "collaborative_best", "semantic_equal_time", ("psnr", *REALISM)),
-    Claim("Yeh et al. eq. 8", "Poisson blending brings semantic inpainting closer to the original and hides the seam.",
-          "semantic_poisson", "semantic", ("psnr", "seam")),
-    Claim("this suite", "Collaboration beats semantic inpainting as Yeh et al. finish it, with Poisson blending.",
-          "collaborative_best", "semantic_best_poisson", ("psnr", *REALISM)),
-    Claim("Liu et al.; report III.B", "Refinement by D as training left it already makes images look more real.",
-          "collaborative_0", "semantic", REALISM),
-    Claim("report IV.B, figure 6", "Shaping D makes them look more real than D as training left it.",
-          "collaborative", "collaborative_0", REALISM),
-    Claim("this suite", "A D that judges every image alone keeps the gain in realism.",
-          "collaborative_independent_best", "semantic_best", REALISM),
-    Claim("report I, from Yeh et al.", "Semantic inpainting beats low rank completion.",
-          "semantic", "low_rank", ("psnr", *REALISM)),
-    Claim("report I, from Yeh et al.", "Semantic inpainting beats PatchMatch.",
-          "semantic", "patchmatch", ("psnr", *REALISM)),
-    Claim("report I, from Yeh et al.", "Semantic inpainting beats Context Encoders.",
-          "semantic", "context_encoder", ("psnr", *REALISM)),
-    Claim("report VII", "The method carries over to other generators: a U-Net's completions look more real refined.",
-          "collaborative_unet", "unet", REALISM),
+    Claim(
+        "report, abstract and VII",
+        "Collaborative inpainting looks more real than semantic inpainting.",
+        "collaborative",
+        "semantic",
+        REALISM,
+    ),
+    Claim(
+        "the author's table",
+        "Collaborative inpainting is closer to the original (there by 0.77 dB and 0.021).",
+        "collaborative",
+        "semantic",
+        FIDELITY,
+    ),
+    Claim(
+        "this suite",
+        "It still looks more real where the search was good already.",
+        "collaborative_best",
+        "semantic_best",
+        REALISM,
+    ),
+    Claim(
+        "this suite",
+        "It is still closer to the original where the search was good already.",
+        "collaborative_best",
+        "semantic_best",
+        FIDELITY,
+    ),
+    Claim(
+        "this suite",
+        "The gain is more than what the same time buys in a longer search.",
+        "collaborative_best",
+        "semantic_equal_time",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "Yeh et al. eq. 8",
+        "Poisson blending brings semantic inpainting closer to the original and hides the seam.",
+        "semantic_poisson",
+        "semantic",
+        ("psnr", "seam"),
+    ),
+    Claim(
+        "this suite",
+        "Collaboration beats semantic inpainting as Yeh et al. finish it, with Poisson blending.",
+        "collaborative_best",
+        "semantic_best_poisson",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "Liu et al.; report III.B",
+        "Refinement by D as training left it already makes images look more real.",
+        "collaborative_0",
+        "semantic",
+        REALISM,
+    ),
+    Claim(
+        "report IV.B, figure 6",
+        "Shaping D makes them look more real than D as training left it.",
+        "collaborative",
+        "collaborative_0",
+        REALISM,
+    ),
+    Claim(
+        "this suite",
+        "A D that judges every image alone keeps the gain in realism.",
+        "collaborative_independent_best",
+        "semantic_best",
+        REALISM,
+    ),
+    Claim(
+        "report I, from Yeh et al.",
+        "Semantic inpainting beats low rank completion.",
+        "semantic",
+        "low_rank",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "report I, from Yeh et al.",
+        "Semantic inpainting beats PatchMatch.",
+        "semantic",
+        "patchmatch",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "report I, from Yeh et al.",
+        "Semantic inpainting beats Context Encoders.",
+        "semantic",
+        "context_encoder",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "report VII",
+        "The method carries over to other generators: a U-Net's completions look more real refined.",
+        "collaborative_unet",
+        "unet",
+        REALISM,
+    ),
 )
 PAIRS = tuple(dict.fromkeys((c.method, c.other) for c in CLAIMS))  # what `card_table` has to compare
 
@@ -94,16 +173,23 @@ def decide(claim, table):
 
 def disagreement(table):
     """Report VI: pairs of methods of which PSNR prefers one and a measure of realism the other."""
-    found = [f"{pair} ({evidence('psnr', row['psnr'])}, {evidence(m, row[m])})" for pair, row in table["pairs"].items()
-             for m in REALISM[1:] if m in row and side(row["psnr"]) * side(row[m]) == -1]
+    found = [
+        f"{pair} ({evidence('psnr', row['psnr'])}, {evidence(m, row[m])})"
+        for pair, row in table["pairs"].items()
+        for m in REALISM[1:]
+        if m in row and side(row["psnr"]) * side(row[m]) == -1
+    ]
     return ("confirmed", "; ".join(found[:3])) if found else ("undecided", "no pair of this table shows it")
 
 
 def corner(table):
     """The aim: a collaborative method that no other beats, neither in PSNR nor in realism."""
     measures = [m for m in ("psnr", *REALISM[1:]) if m in table["leaders"]]
-    beaten = {name: [NAMES[m] for m in measures if table["leaders"][m].get(name, "worse") == "worse"]
-              for name in table["methods"] if name.startswith("collaborative")}
+    beaten = {
+        name: [NAMES[m] for m in measures if table["leaders"][m].get(name, "worse") == "worse"]
+        for name in table["methods"]
+        if name.startswith("collaborative")
+    }
     free = [name for name, where in beaten.items() if not where]
     if not beaten or len(measures) < 3:
         return "undecided", "PSNR, kernel distance and detectability of a collaborative method were not all measured"
@@ -111,8 +197,10 @@ def corner(table):
     return ("confirmed", f"not beaten: {', '.join(free)}") if free else ("refuted", words)
 
 
-SPECIAL = (("report VI, from Yeh et al.", "PSNR can prefer the completion that looks less real.", disagreement),
-           ("this suite", "A collaborative method is beaten by no other, in PSNR and in realism at once.", corner))
+SPECIAL = (
+    ("report VI, from Yeh et al.", "PSNR can prefer the completion that looks less real.", disagreement),
+    ("this suite", "A collaborative method is beaten by no other, in PSNR and in realism at once.", corner),
+)
 
 
 def judge(table):

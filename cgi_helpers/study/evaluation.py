@@ -9,17 +9,20 @@ PER_IMAGE = ("psnr", "ssim", "psnr_hole", "ssim_hole", "label_agreement")
 METRICS = PER_IMAGE + ("frechet_distance", "inception_score")
 SMALLER_IS_BETTER = ("frechet_distance",)
 DISTANCE_RESAMPLES = 100  # of the bootstrap for distances and scores: each costs an eigendecomposition
-PAIRS = {"paired_gain": ("collaborative", "semantic"), "paired_gain_best": ("collaborative_best", "semantic_best"),
-         "paired_gain_equal_time": ("collaborative_best", "semantic_equal_time"),
-         "paired_gain_independent": ("collaborative_independent", "semantic"),
-         "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best"),
-         "paired_gain_field": ("collaborative_field", "semantic_best")}
+PAIRS = {
+    "paired_gain": ("collaborative", "semantic"),
+    "paired_gain_best": ("collaborative_best", "semantic_best"),
+    "paired_gain_equal_time": ("collaborative_best", "semantic_equal_time"),
+    "paired_gain_independent": ("collaborative_independent", "semantic"),
+    "paired_gain_independent_best": ("collaborative_independent_best", "semantic_best"),
+    "paired_gain_field": ("collaborative_field", "semantic_best"),
+}
 
 
 def semantic(G, z, y, mask, batch=500):
     """Composites (N, C, H, W) of semantic inpainting: the hole from G(z), the rest from y."""
     with torch.no_grad():
-        x = torch.cat([G(z[i:i + batch]) for i in range(0, len(z), batch)])
+        x = torch.cat([G(z[i : i + batch]) for i in range(0, len(z), batch)])
     return composite(y, x, mask)
 
 
@@ -38,13 +41,21 @@ def score(x, y, mask, C, labels, batch=500):
     out = []
     with torch.no_grad():
         for i in range(0, len(x), batch):
-            a, b = x[i:i + batch], y[i:i + batch]
+            a, b = x[i : i + batch], y[i : i + batch]
             f = C.features(a)
             p = C.head(f).softmax(1)
-            hit = p.argmax(1).cpu() == labels[i:i + batch]
-            out.append({"psnr": metrics.psnr(a, b), "ssim": metrics.ssim(a, b), "psnr_hole": metrics.psnr(a, b, 1 - mask),
-                        "ssim_hole": metrics.ssim(a, b, 1 - mask), "label_agreement": hit.double(),
-                        "features": f, "probabilities": p})
+            hit = p.argmax(1).cpu() == labels[i : i + batch]
+            out.append(
+                {
+                    "psnr": metrics.psnr(a, b),
+                    "ssim": metrics.ssim(a, b),
+                    "psnr_hole": metrics.psnr(a, b, 1 - mask),
+                    "ssim_hole": metrics.ssim(a, b, 1 - mask),
+                    "label_agreement": hit.double(),
+                    "features": f,
+                    "probabilities": p,
+                }
+            )
     return {k: torch.cat([o[k] for o in out]).cpu() for k in out[0]}
 
 
@@ -61,13 +72,19 @@ def summarise(scores, reference, resamples, seed=0, aliases=None):
         estimate[row]["frechet_distance"] = metrics.frechet_distance(metrics.moments(s["features"]), reference)
         estimate[row]["inception_score"] = metrics.inception_score(s["probabilities"])
         few = counts[:DISTANCE_RESAMPLES]
-        draws[row]["frechet_distance"] = torch.tensor([metrics.frechet_distance(metrics.moments(s["features"], c), reference) for c in few])
+        draws[row]["frechet_distance"] = torch.tensor(
+            [metrics.frechet_distance(metrics.moments(s["features"], c), reference) for c in few]
+        )
         draws[row]["inception_score"] = torch.tensor([metrics.inception_score(s["probabilities"], c) for c in few])
     for name, row in (aliases or {}).items():
         estimate[name], draws[name] = estimate[row], draws[row]
-    result = {"methods": {row: {m: statistics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}}
+    result = {
+        "methods": {row: {m: statistics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}
+    }
     for name, (a, b) in PAIRS.items():
         sign = {m: -1 if m in SMALLER_IS_BETTER else 1 for m in METRICS}
-        result[name] = {m: statistics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
-                        for m in METRICS}
+        result[name] = {
+            m: statistics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
+            for m in METRICS
+        }
     return result

@@ -14,12 +14,31 @@ from ..method.runtime import autocast, generator
 from ..method.train import adam, batch_index
 from . import metrics, statistics
 
-SHOWN = 64                 # images of each method that a card keeps for the galleries
-EIGHT_BITS = 58.9          # dB: error of rounding to 8 bits, 1/12 grey value squared; more is no difference
-SMALLER_IS_BETTER = ("l1", "l1_hole", "detectability", "frechet_distance", "frechet_distance_2",
-                     "kernel_distance", "kernel_distance_2", "seconds")
-COMPARED = ("psnr", "ssim", "seam", "label_agreement", "label_agreement_2", "frechet_distance", "frechet_distance_2",
-            "kernel_distance", "kernel_distance_2", "recall", "detectability")  # psnr_hole is psnr and a constant, etc.
+SHOWN = 64  # images of each method that a card keeps for the galleries
+EIGHT_BITS = 58.9  # dB: error of rounding to 8 bits, 1/12 grey value squared; more is no difference
+SMALLER_IS_BETTER = (
+    "l1",
+    "l1_hole",
+    "detectability",
+    "frechet_distance",
+    "frechet_distance_2",
+    "kernel_distance",
+    "kernel_distance_2",
+    "seconds",
+)
+COMPARED = (
+    "psnr",
+    "ssim",
+    "seam",
+    "label_agreement",
+    "label_agreement_2",
+    "frechet_distance",
+    "frechet_distance_2",
+    "kernel_distance",
+    "kernel_distance_2",
+    "recall",
+    "detectability",
+)  # psnr_hole is psnr and a constant, etc.
 RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signed-rank test, median, share that gains
 
 
@@ -64,7 +83,7 @@ class Mixer(nn.Module):
 def in_batches(function, images, size=500):
     """function(images) for (N, ...) images, `size` at a time, without gradients, on the CPU."""
     with torch.no_grad():
-        return torch.cat([function(images[i:i + size]).cpu() for i in range(0, len(images), size)])
+        return torch.cat([function(images[i : i + size]).cpu() for i in range(0, len(images), size)])
 
 
 def train_detector(real, fake, *, iterations=300, batch_size=64, width=16, lr=1e-3, seed=0):
@@ -130,8 +149,11 @@ def score_card(x, y, mask, judges, labels=None, seconds=None):
         card[f"l1{suffix}"] = metrics.l1(x, y, region)
     if seconds is not None:
         card["seconds"] = torch.full((len(x),), seconds / len(x), dtype=torch.float64)
-    return {**{name: values.cpu() for name, values in card.items()}, **recognise(x, judges, labels),
-            "images": ((x + 1) * 127.5).round().clamp(0, 255).byte().cpu()}
+    return {
+        **{name: values.cpu() for name, values in card.items()},
+        **recognise(x, judges, labels),
+        "images": ((x + 1) * 127.5).round().clamp(0, 255).byte().cpu(),
+    }
 
 
 def join(parts):
@@ -142,13 +164,19 @@ def join(parts):
 def cases(values, each=2):
     """{"best", "median", "worst"}: indices (each) of images by values (N,), larger is better: a choice by rule."""
     order, n = values.argsort(descending=True), len(values)
-    return {"best": order[:each], "median": order[(n - each) // 2:(n - each) // 2 + each], "worst": order[n - each:]}
+    return {"best": order[:each], "median": order[(n - each) // 2 : (n - each) // 2 + each], "worst": order[n - each :]}
 
 
 def shippable(cards):
     """The cards without features and with the first images only: what an artifact keeps."""
-    return {name: {k: v[:SHOWN] if k == "images" else v.half() if v.is_floating_point() else v
-                   for k, v in card.items() if not k.startswith("features")} for name, card in cards.items()}
+    return {
+        name: {
+            k: v[:SHOWN] if k == "images" else v.half() if v.is_floating_point() else v
+            for k, v in card.items()
+            if not k.startswith("features")
+        }
+        for name, card in cards.items()
+    }
 
 
 DISTANCES = {"frechet_distance": metrics.frechet_limit, "kernel_distance": metrics.kernel_distance}
@@ -174,8 +202,10 @@ def measures(card, reference, counts, weights):
 
 def draw(n, resamples, seed, clusters=()):
     """The resamples of `measures`: counts for means, weights for distances."""
-    return (statistics.bootstrap_counts(n, resamples, seed, clusters),
-            statistics.jackknife_weights(n, seed=seed, clusters=clusters))
+    return (
+        statistics.bootstrap_counts(n, resamples, seed, clusters),
+        statistics.jackknife_weights(n, seed=seed, clusters=clusters),
+    )
 
 
 def goodness(metric, values):
@@ -206,8 +236,13 @@ def card_table(cards, reference, pairs=(), floor=None, resamples=2000, seed=0, c
     adjusted = statistics.holm({(pair, m): v["p"] for pair, row in compared.items() for m, v in row.items()})
     for (pair, m), p in adjusted.items():
         compared[pair][m]["p_holm"] = p
-    return {"images": n, "methods": {name: intervals(row) for name, row in found.items()},
-            "floor": intervals(originals), "leaders": leaders, "pairs": compared}
+    return {
+        "images": n,
+        "methods": {name: intervals(row) for name, row in found.items()},
+        "floor": intervals(originals),
+        "leaders": leaders,
+        "pairs": compared,
+    }
 
 
 def intervals(found):
@@ -223,6 +258,9 @@ def compare(found, cards, a, b, clusters=()):
         row[m] = {**statistics.interval(estimate, draws), "p": statistics.normal_p(estimate, draws)}
         if m in RANKED:
             gains = cards[a][m] - cards[b][m]
-            row[m].update(p=statistics.wilcoxon(gains, *clusters[:1]), median=float(gains.median()),
-                          share=float((gains > 0).double().mean()))
+            row[m].update(
+                p=statistics.wilcoxon(gains, *clusters[:1]),
+                median=float(gains.median()),
+                share=float((gains > 0).double().mean()),
+            )
     return row

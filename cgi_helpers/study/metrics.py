@@ -16,8 +16,10 @@ def check_pairs(x, y):
         bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero()[:, 0].tolist()
         if bad:
             listed = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-            raise ValueError(f"{len(bad)} of the {name} images hold NaN or infinite values (numbers {listed}): "
-                             "mend them or leave them out.")
+            raise ValueError(
+                f"{len(bad)} of the {name} images hold NaN or infinite values (numbers {listed}): "
+                "mend them or leave them out."
+            )
 
 
 def mean_in(values, region):
@@ -40,22 +42,23 @@ def psnr(x, y, region=None):
     Infinite where the images are equal: `statistics.mean` refuses to average that.
     """
     check_pairs(x, y)
-    return 10 * torch.log10(RANGE ** 2 / mean_in((x.double() - y.double()) ** 2, region))
+    return 10 * torch.log10(RANGE**2 / mean_in((x.double() - y.double()) ** 2, region))
 
 
 def ssim_map(x, y, window=7):
     """SSIM per pixel (N, C, H - 6, W - 6) as scikit-image computes it: uniform window, sample covariance, range 2."""
     x, y = x.double(), y.double()
-    c1, c2, n = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2, window ** 2
+    c1, c2, n = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2, window**2
 
     def mean(a):
         return F.avg_pool2d(a, window, 1)
 
     mx, my = mean(x), mean(y)
     unbiased = n / (n - 1)
-    vx, vy, cov = (unbiased * (mean(a * b) - ma * mb) for a, b, ma, mb in
-                   ((x, x, mx, mx), (y, y, my, my), (x, y, mx, my)))
-    return ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx ** 2 + my ** 2 + c1) * (vx + vy + c2))
+    vx, vy, cov = (
+        unbiased * (mean(a * b) - ma * mb) for a, b, ma, mb in ((x, x, mx, mx), (y, y, my, my), (x, y, mx, my))
+    )
+    return ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
 
 
 def ssim(x, y, region=None, window=7):
@@ -71,6 +74,7 @@ def seam(x, mask):
     For pixels a, b, c, d in a row or column and the border between b and c: |(c - b) - ((b - a) + (d - c)) / 2|.
     An overlay that does not fit has more than the original, a blurred completion less.
     """
+
     def jumps(images, known):  # along the last axis
         step = images.diff(dim=-1)
         jump = (step[..., 1:-1] - (step[..., :-2] + step[..., 2:]) / 2).abs().mean(1)
@@ -168,13 +172,13 @@ def kernel_distance(features, reference, counts=None, block=1000):
 
     within, across, others = 0, 0, 0
     for i in range(0, len(a), block):
-        part, some = a[i:i + block], w[:, i:i + block]
-        within = within + ((w @ kernel(a, part)) * some).sum(1) - (some ** 2) @ kernel(part, part).diagonal()
+        part, some = a[i : i + block], w[:, i : i + block]
+        within = within + ((w @ kernel(a, part)) * some).sum(1) - (some**2) @ kernel(part, part).diagonal()
         across = across + some @ kernel(part, b).sum(1)
     for i in range(0, len(b), block):
-        others = others + kernel(b[i:i + block], b).sum() - kernel(b[i:i + block], b[i:i + block]).trace()
+        others = others + kernel(b[i : i + block], b).sum() - kernel(b[i : i + block], b[i : i + block]).trace()
     n, m = w.sum(1), len(b)
-    value = within / (n ** 2 - (w ** 2).sum(1)) + others / (m * (m - 1)) - 2 * across / (n * m)
+    value = within / (n**2 - (w**2).sum(1)) + others / (m * (m - 1)) - 2 * across / (n * m)
     return value if counts is not None else float(value)
 
 
@@ -186,14 +190,20 @@ def neighbourhoods(features, reference, k=5):
     share of the reference's balls that hold a completion (Naeem et al. 2020). All depend on N: equal numbers.
     """
     if len(features) != len(reference) or len(features) <= k:
-        raise ValueError(f"Precision, recall, density and coverage need as many completions as originals, more than "
-                         f"{k}, but got {len(features)} and {len(reference)}: take the first of the larger set.")
+        raise ValueError(
+            f"Precision, recall, density and coverage need as many completions as originals, more than "
+            f"{k}, but got {len(features)} and {len(reference)}: take the first of the larger set."
+        )
     a, b = features.double(), reference.double()
     radius_a, radius_b = (torch.cdist(f, f).kthvalue(k + 1).values for f in (a, b))  # the nearest is the image itself
     far = torch.cdist(a, b)
     inside_b, inside_a = far <= radius_b, far <= radius_a[:, None]
-    return {"precision": inside_b.any(1).double(), "recall": inside_a.any(0).double(),
-            "density": inside_b.double().sum(1) / k, "coverage": (far.min(0).values <= radius_b).double()}
+    return {
+        "precision": inside_b.any(1).double(),
+        "recall": inside_a.any(0).double(),
+        "density": inside_b.double().sum(1) / k,
+        "coverage": (far.min(0).values <= radius_b).double(),
+    }
 
 
 def inception_score(probabilities, counts=None):

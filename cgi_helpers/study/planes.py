@@ -31,8 +31,11 @@ def plane_pair(truth, seed, iterations=1_000, tuning=300, shaping=200, step_size
     walk = dict(layer=G.layers, step_size=step_size)
     for steps, length in ((0, tuning), (20, shaping)):
         D = copy.deepcopy(D)
-        last(shape_discriminator(G, D, points, None, iterations=length, refine_steps=steps, batch_size=256, lr=1e-3,
-                                 seed=seed, **walk))
+        last(
+            shape_discriminator(
+                G, D, points, None, iterations=length, refine_steps=steps, batch_size=256, lr=1e-3, seed=seed, **walk
+            )
+        )
         nets.append(D)
     validation = plane.mixture(2_000, generator(seed, "validation"), truth)
     fake = samplers.plain(G, nets[0], 2_000, key=(seed, "calibration"))[0]
@@ -60,12 +63,18 @@ def plane_methods(G, D, shaped, judge, validation, budget=20, step_size=STEP):
         "optimal transport": partial(samplers.optimal_transport, G, D, layer=G.layers, steps=budget, step_size=0.05),
         "collaborative, D unshaped": partial(samplers.collaborative, G, D.D, **walk),
         "collaborative": partial(samplers.collaborative, G, shaped, **walk),
-        "collaborative, then rejection": partial(samplers.collaborative_rejection, G, shaped, judge=judge,
-                                                 percentile=50.0, **walk)}
+        "collaborative, then rejection": partial(
+            samplers.collaborative_rejection, G, shaped, judge=judge, percentile=50.0, **walk
+        ),
+    }
 
 
 def measure(points, facts, truth, fresh):
     """{"good", "js": see `plane.quality`; "energy": distance to `fresh` real points; "calls": of D per sample}."""
     found = plane.quality(points, truth)
-    return {"good": found["good"], "js": found["js"], "energy": plane.energy_distance(points, fresh),
-            "calls": facts["D_calls"] / len(points)}
+    return {
+        "good": found["good"],
+        "js": found["js"],
+        "energy": plane.energy_distance(points, fresh),
+        "calls": facts["D_calls"] / len(points),
+    }

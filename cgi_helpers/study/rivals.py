@@ -30,6 +30,7 @@ class Completion:
     Refused with a ValueError that names the method: changed known pixels, another shape or dtype, NaN or values outside
     [-1, 1], another answer when called twice, and, unless `coupled`, an image whose answer depends on its batch.
     """
+
     name: str
     function: object
     facts: dict = field(default_factory=dict)
@@ -84,24 +85,30 @@ def by_hole(mask):
 
 def per_image(function):
     """Lets a `function(image (H, W, C) float32 in [0, 255], hole (H, W) bool)` on numpy arrays complete tensors."""
+
     @wraps(function)
     def every(y, mask, **settings):
         masks = mask.expand(len(y), 1, *y.shape[2:])
         images = ((y + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
         filled = [function(np.ascontiguousarray(a), m[0].cpu().numpy() == 0, **settings) for a, m in zip(images, masks)]
         return (torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).to(y) / 127.5 - 1).clamp(-1, 1)
+
     return every
 
 
 def choose(candidates, validation, mask, setting):
     """(function, facts) of the value with the best mean PSNR on validation (n, C, H, W); one candidate needs none."""
     if len(candidates) > 1 and validation is None:
-        raise ValueError(f"Choosing {setting} among {', '.join(map(str, candidates))} needs validation images: "
-                         "pass some, or one value.")
+        raise ValueError(
+            f"Choosing {setting} among {', '.join(map(str, candidates))} needs validation images: "
+            "pass some, or one value."
+        )
     tried = {}
     if len(candidates) > 1:
-        tried = {value: float(psnr(composite(validation, f(validation, mask), mask), validation).mean())
-                 for value, f in candidates.items()}
+        tried = {
+            value: float(psnr(composite(validation, f(validation, mask), mask), validation).mean())
+            for value, f in candidates.items()
+        }
     best = max(tried, key=tried.get) if tried else next(iter(candidates))
     return candidates[best], {setting: best, "tried": tried}
 
@@ -134,7 +141,9 @@ def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 30
             known_part = x[:, order[:side]] - mean[:side].to(y)
             x[:, order[side:]] = (known_part @ weights.to(y) + mean[side:].to(y)).clamp(-1, 1)
             return x.view_as(y)
+
         return complete
+
     return choose({p: linear(p) for p in penalties}, validation, mask, "penalty")
 
 
@@ -161,6 +170,7 @@ def fit_nearest(train, mask, validation=None, pixels="known"):
     def complete(y, mask):
         index = nearest(train, y, mask if pixels == "known" else weight_map(mask))
         return train.batch(index[:, 0].cpu()).to(y)
+
     return complete, {}
 
 
@@ -175,8 +185,10 @@ def _opencv():
 @per_image
 def _opencv_inpaint(image, hole, radius=3, flag="INPAINT_TELEA"):
     cv2 = _opencv()
-    channels = [cv2.inpaint(np.ascontiguousarray(image[..., c]), hole.astype(np.uint8), radius, getattr(cv2, flag))
-                for c in range(image.shape[-1])]
+    channels = [
+        cv2.inpaint(np.ascontiguousarray(image[..., c]), hole.astype(np.uint8), radius, getattr(cv2, flag))
+        for c in range(image.shape[-1])
+    ]
     return np.stack(channels, -1)
 
 
@@ -188,6 +200,7 @@ def fit_opencv(train, mask, validation=None, flag="INPAINT_TELEA", radii=(1, 3, 
 
 def _biharmonic(y, mask):
     from skimage.restoration import inpaint_biharmonic
+
     x = y.clone()
     for rows, one in by_hole(mask):  # images of one hole as channels: one factorisation for all
         images = y[rows].flatten(0, 1).permute(1, 2, 0).double().cpu().numpy()
@@ -236,9 +249,10 @@ def fit_low_rank(train, mask, validation=None, ranks=(0, 1, 2, 3), choose_on=64,
 @per_image
 def _patchmatch(image, hole, patch=2, seed=0):
     import patchmatch
+
     patchmatch.set_random_seed(seed)  # every image by itself, whatever was filled before
     colour = np.repeat(image, 3 // image.shape[-1], -1).round().astype(np.uint8)
-    return np.asarray(patchmatch.inpaint(colour, hole, patch_size=patch))[..., :image.shape[-1]].astype(np.float32)
+    return np.asarray(patchmatch.inpaint(colour, hole, patch_size=patch))[..., : image.shape[-1]].astype(np.float32)
 
 
 def fit_patchmatch(train, mask, validation=None, neighbours=0, patches=(1, 2, 3), choose_on=64, seed=0):
@@ -258,7 +272,8 @@ def fit_patchmatch(train, mask, validation=None, neighbours=0, patches=(1, 2, 3)
         beside = beside.view(len(y), neighbours, *y.shape[1:])
         wide = torch.cat([y, *beside.unbind(1)], -1)
         known = torch.cat([mask, *[torch.ones_like(mask)] * neighbours], -1)
-        return _patchmatch(wide, known, patch=patch, seed=seed)[..., :y.shape[-1]].contiguous()
+        return _patchmatch(wide, known, patch=patch, seed=seed)[..., : y.shape[-1]].contiguous()
+
     few = None if validation is None else validation[:choose_on]
     return choose({p: partial(complete, patch=p) for p in patches}, few, mask, "patch")
 
@@ -266,13 +281,16 @@ def fit_patchmatch(train, mask, validation=None, neighbours=0, patches=(1, 2, 3)
 def networks(kind, channels=1, size=64, width=16, d_width=16, device="cpu"):
     """(net, D or None) of a feed-forward rival, untrained: "unet", "fourier_conv" or "context_encoder"."""
     if kind == "context_encoder":
-        return (accelerate(feedforward.ContextEncoder(width, channels=channels, size=size), device),
-                accelerate(Discriminator(d_width, channels, size), device))
+        return (
+            accelerate(feedforward.ContextEncoder(width, channels=channels, size=size), device),
+            accelerate(Discriminator(d_width, channels, size), device),
+        )
     return accelerate(feedforward.UNet(width, channels, size, fourier=kind == "fourier_conv"), device), None
 
 
-def fit_network(train, mask, validation=None, kind="unet", iterations=4000, width=16, seed=0, device="cpu",
-                progress=None):
+def fit_network(
+    train, mask, validation=None, kind="unet", iterations=4000, width=16, seed=0, device="cpu", progress=None
+):
     """Train a feed-forward net on `training_masks` (half of them the centre hole) in one go; it takes any hole."""
     first = train.batch(slice(0, 1))
     torch.manual_seed(seed)
@@ -285,6 +303,7 @@ def fit_network(train, mask, validation=None, kind="unet", iterations=4000, widt
 @dataclass(frozen=True)
 class Rival:
     """A row: fit(train, mask, validation, **settings) -> (function, facts); its source, and what it has learnt from."""
+
     fit: object
     source: str
     learns: str
@@ -295,22 +314,32 @@ RIVALS = {
     "mean": Rival(fit_mean, "the mean of the training images", "training images"),
     "ridge": Rival(fit_ridge, "ridge regression, closed form", "training images, one hole; penalty on validation"),
     "nearest_neighbour": Rival(fit_nearest, "look-up by all known pixels", "keeps the training images"),
-    "nearest_ring": Rival(fit_nearest, "look-up by the ring W (Yeh et al. eq. 3)", "keeps the training images",
-                          {"pixels": "ring"}),
+    "nearest_ring": Rival(
+        fit_nearest, "look-up by the ring W (Yeh et al. eq. 3)", "keeps the training images", {"pixels": "ring"}
+    ),
     "telea": Rival(fit_opencv, "Telea 2004, OpenCV", "nothing; radius on validation images"),
-    "navier_stokes": Rival(fit_opencv, "Bertalmio et al. 2001, OpenCV", "nothing; radius on validation images",
-                           {"flag": "INPAINT_NS"}),
+    "navier_stokes": Rival(
+        fit_opencv, "Bertalmio et al. 2001, OpenCV", "nothing; radius on validation images", {"flag": "INPAINT_NS"}
+    ),
     "biharmonic": Rival(fit_biharmonic, "Damelin and Hoang 2018, scikit-image", "nothing"),
     "low_rank": Rival(fit_low_rank, "Hu et al. 2013, TNNR by ADMM", "nothing; rank on validation images"),
     "patchmatch": Rival(fit_patchmatch, "Barnes et al. 2009, within the image", "nothing; patch size on validation"),
-    "patchmatch_training": Rival(fit_patchmatch, "Barnes et al. 2009, 3 nearest training images beside",
-                                 "keeps the training images",
-                                 {"neighbours": 3}),
+    "patchmatch_training": Rival(
+        fit_patchmatch,
+        "Barnes et al. 2009, 3 nearest training images beside",
+        "keeps the training images",
+        {"neighbours": 3},
+    ),
     "unet": Rival(fit_network, "Ronneberger et al. 2015, L1", "training images and holes", {"kind": "unet"}),
-    "fourier_conv": Rival(fit_network, "with Fourier convolutions (Suvorov et al. 2022)", "training images and holes",
-                          {"kind": "fourier_conv"}),
-    "context_encoder": Rival(fit_network, "Pathak et al. 2016, adversarial", "training images and holes",
-                             {"kind": "context_encoder"}),
+    "fourier_conv": Rival(
+        fit_network,
+        "with Fourier convolutions (Suvorov et al. 2022)",
+        "training images and holes",
+        {"kind": "fourier_conv"},
+    ),
+    "context_encoder": Rival(
+        fit_network, "Pathak et al. 2016, adversarial", "training images and holes", {"kind": "context_encoder"}
+    ),
 }
 
 
@@ -337,13 +366,16 @@ def poisson(completion):
     Only for methods that paint whole images: how far they are from y at the seam is what the blending mends.
     """
     if not completion.whole:
-        raise ValueError(f"Method {completion.name!r} returns composites, which hide its error at the seam: "
-                         "let it paint whole images "
-                         "and declare whole=True.")
+        raise ValueError(
+            f"Method {completion.name!r} returns composites, which hide its error at the seam: "
+            "let it paint whole images "
+            "and declare whole=True."
+        )
 
     def complete(y, mask):
         x = completion.function(y, mask).clone()
         for rows, one in by_hole(mask):
             x[rows] = poisson_blend(y[rows], x[rows], one)
         return x
+
     return Completion(f"{completion.name}_poisson", complete, completion.facts, completion.coupled)

@@ -30,8 +30,10 @@ def bootstrap_counts(n, resamples, seed=0, clusters=()):
     for labels in clusters:
         kinds, index = torch.as_tensor(labels).unique(return_inverse=True)
         if len(index) != n or len(kinds) < 2:
-            raise ValueError(f"Clusters must be {n} labels of at least two kinds but are {len(index)} labels of "
-                             f"{len(kinds)}: leave them out or correct them.")
+            raise ValueError(
+                f"Clusters must be {n} labels of at least two kinds but are {len(index)} labels of "
+                f"{len(kinds)}: leave them out or correct them."
+            )
         counts *= torch.from_numpy(draw(len(kinds)))[:, index]
     return counts[counts.sum(1) > 0]  # two kinds of labels can miss each other
 
@@ -61,8 +63,10 @@ def interval(estimate, draws):
     """
     draws = torch.as_tensor(draws).double()
     if len(draws) < 2 or not math.isfinite(estimate) or not torch.isfinite(draws).all():
-        raise ValueError(f"An estimate of {float(estimate):.4g} with {len(draws)} draws has no finite interval: "
-                         "score images that have finite values, with at least two resamples.")
+        raise ValueError(
+            f"An estimate of {float(estimate):.4g} with {len(draws)} draws has no finite interval: "
+            "score images that have finite values, with at least two resamples."
+        )
     spread = 1.96 * float(draws.std())
     return {"mean": float(estimate), "ci95": [float(estimate) - spread, float(estimate) + spread]}
 
@@ -71,14 +75,17 @@ def mean(values, counts, name="value"):
     """(mean, draws (R,)) of per-image values (N,), what `interval` takes; ValueError if a value is not finite."""
     bad = int((~torch.isfinite(values)).sum())
     if bad:
-        raise ValueError(f"{bad} of {len(values)} images have an infinite or undefined {name} (PSNR of equal images is "
-                         "infinite): leave them out of the average and say how many they are.")
+        raise ValueError(
+            f"{bad} of {len(values)} images have an infinite or undefined {name} (PSNR of equal images is "
+            "infinite): leave them out of the average and say how many they are."
+        )
     return float(values.double().mean()), counts @ values.double() / counts.sum(1)
 
 
 def wilcoxon(gains, clusters=None):
     """Two-sided p of the signed-rank test that gains (N,) are symmetric about 0; of `clusters` the means are tested."""
     from scipy.stats import wilcoxon as test
+
     gains = torch.as_tensor(gains).double()
     if clusters is not None:
         index = torch.as_tensor(clusters).unique(return_inverse=True)[1]
@@ -90,7 +97,7 @@ def wilcoxon(gains, clusters=None):
 def normal_p(estimate, draws):
     """Two-sided p of estimate = 0 by the bootstrap's standard deviation: for measures of a set, such as distances."""
     spread = float(torch.as_tensor(draws).double().std())
-    return float(estimate == 0) if not spread else math.erfc(abs(float(estimate)) / spread / 2 ** 0.5)
+    return float(estimate == 0) if not spread else math.erfc(abs(float(estimate)) / spread / 2**0.5)
 
 
 def holm(p):
@@ -118,5 +125,5 @@ def share(hits, n):
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"A share needs at least one trial and at most as many hits but got {hits} of {n}.")
     p, z = hits / n, 1.96
-    centre, spread = p + z ** 2 / (2 * n), z * (p * (1 - p) / n + z ** 2 / (4 * n ** 2)) ** 0.5
-    return {"mean": p, "ci95": [(centre - spread) / (1 + z ** 2 / n), (centre + spread) / (1 + z ** 2 / n)]}
+    centre, spread = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    return {"mean": p, "ci95": [(centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)]}

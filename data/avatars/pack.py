@@ -14,7 +14,7 @@ for split in ("train", "validation", "test"):
     images = np.fromfile(f"{source}.rgb", np.uint8).reshape(-1, SIZE, SIZE, 3)
     np.save(HERE / f"{split}-labels.npy", np.fromfile(f"{source}.labels", np.uint8))
     for i in range(0, len(images), PER_FILE):
-        strip = Image.fromarray(images[i:i + PER_FILE].reshape(-1, SIZE, 3))
+        strip = Image.fromarray(images[i : i + PER_FILE].reshape(-1, SIZE, 3))
         strip.save(HERE / f"{split}-{i // PER_FILE:02d}.webp", lossless=True, quality=100, method=6)
 files = sorted(p for p in HERE.iterdir() if p.suffix in (".webp", ".npy"))
 (HERE / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files))

@@ -18,8 +18,16 @@ import guard
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
 
 
 @contextlib.contextmanager
@@ -31,17 +39,38 @@ def served(folder, cells):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-               "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.expose_app_in_browser=True",
+    ]
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')  # or a question covers the page
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false"}'
+    )  # or a question covers the page
     (folder / "config").mkdir()
-    (folder / "config" / "jupyter_server_config.py").write_text(guard.start_line())   # the server, too, stays on this machine
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "CGI_ROOT": str(folder),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "CGI_SYNC": "0",
-                   "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    (folder / "config" / "jupyter_server_config.py").write_text(
+        guard.start_line()
+    )  # the server, too, stays on this machine
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "CGI_ROOT": str(folder),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "CGI_SYNC": "0",
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+    }
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -75,10 +104,14 @@ def open_lab(tmp_path):
             pytest.fail("CI must have chromium: .ci/run installs it")
         pytest.skip("no chromium found: install it to drive JupyterLab in a browser")
     from playwright.sync_api import sync_playwright
+
     with contextlib.ExitStack() as stack:
+
         def start(cells):
             address = stack.enter_context(served(tmp_path, cells))
-            browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"])  # a reader has them
+            browser = stack.enter_context(sync_playwright()).chromium.launch(
+                executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"]
+            )  # a reader has them
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(60_000)  # milliseconds
             page.goto(address)
@@ -88,12 +121,14 @@ def open_lab(tmp_path):
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_text("Run All Cells", exact=True).click()
             return page
+
         yield start
 
 
 @pytest.fixture
 def until():
     """`until(read, accept)`: poll `read` until `accept` likes its value, which is returned."""
+
     def poll(read, accept, seconds=30):
         for _ in range(seconds * 10):
             value = read()
@@ -101,4 +136,5 @@ def until():
                 return value
             time.sleep(0.1)
         raise AssertionError(f"nothing acceptable within {seconds} s; the last value was {value!r}")
+
     return poll

@@ -13,13 +13,15 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 
 from conftest import CHROMIUM, FLAGS, ROOT, served  # noqa: E402
 
-CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
-         "session = stages.start('laptop', device='cpu')\n"
-         "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
-         "lab = LiveLab(session)\nlab"]
-STROKES = [[(12, 44), (30, 36), (52, 42)], [(40, 22), (48, 34)]]   # pixels of the image
+CELLS = [
+    "from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
+    "session = stages.start('laptop', device='cpu')\n"
+    "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
+    "lab = LiveLab(session)\nlab",
+]
+STROKES = [[(12, 44), (30, 36), (52, 42)], [(40, 22), (48, 34)]]  # pixels of the image
 WIDTH, COLOURS = 825, 256
-SHORT, LONG = 90, 1800   # milliseconds of a frame; of the last one
+SHORT, LONG = 90, 1800  # milliseconds of a frame; of the last one
 
 
 class Film:
@@ -31,7 +33,7 @@ class Film:
     def shoot(self, milliseconds=SHORT):
         picture = Image.open(io.BytesIO(self.element.screenshot())).convert("RGB")
         size = WIDTH, round(picture.height * WIDTH / picture.width)
-        sheet = Image.new("RGB", self.frames[0][0].size if self.frames else size, "white")   # tabs differ in height
+        sheet = Image.new("RGB", self.frames[0][0].size if self.frames else size, "white")  # tabs differ in height
         sheet.paste(picture.resize(size, Image.Resampling.LANCZOS))
         picture = sheet
         if self.frames and self.frames[-1][0].tobytes() == picture.tobytes():
@@ -41,9 +43,13 @@ class Film:
 
     def save(self, path):
         """One palette for all frames, so that only what moves is stored."""
-        palette = self.frames[-1][0].quantize(COLOURS, Image.Quantize.MAXCOVERAGE)   # few pixels are red, but those matter
+        palette = self.frames[-1][0].quantize(
+            COLOURS, Image.Quantize.MAXCOVERAGE
+        )  # few pixels are red, but those matter
         frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture, _ in self.frames]
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=[t for _, t in self.frames], loop=0, optimize=True)
+        frames[0].save(
+            path, save_all=True, append_images=frames[1:], duration=[t for _, t in self.frames], loop=0, optimize=True
+        )
 
 
 def main(path):
@@ -63,14 +69,18 @@ def main(path):
         lab = page.locator(".cgi-lab").first
         lab.get_by_text("Done in").wait_for(timeout=90_000)
         lab.evaluate("e => e.scrollIntoView({block: 'start'})")
-        lab.locator("select", has=page.locator("option", has_text=re.compile(r"random\sstart"))).first.select_option("random start")   # there is more to see than from the encoder's answer
+        lab.locator("select", has=page.locator("option", has_text=re.compile(r"random\sstart"))).first.select_option(
+            "random start"
+        )  # there is more to see than from the encoder's answer
         lab.get_by_role("button", name="Clear", exact=True).click()
         lab.get_by_text("There is no hole").wait_for()
         film, canvas = Film(lab), lab.locator("canvas").bounding_box()
         film.shoot(1200)
         for stroke in STROKES:
             for i, (x, y) in enumerate(stroke):
-                page.mouse.move(canvas["x"] + x / 64 * canvas["width"], canvas["y"] + y / 64 * canvas["height"], steps=6)
+                page.mouse.move(
+                    canvas["x"] + x / 64 * canvas["width"], canvas["y"] + y / 64 * canvas["height"], steps=6
+                )
                 page.mouse.down() if i == 0 else film.shoot(2 * SHORT)
             page.mouse.up()
             lab.get_by_text("Done in").wait_for(state="hidden")

@@ -6,11 +6,13 @@ import os
 
 import pytest
 
-CELLS = ["from matplotlib.figure import Figure\nfrom cgi_helpers.lab import explore",
-         "def draw(level=3, name='a'):\n"
-         "    if name == 'bad':\n        raise ValueError('this name is bad')\n"
-         "    figure = Figure(figsize=(3, 2))\n    figure.subplots().bar([0], [level])\n    return figure",
-         "page = explore(draw, level=(1, 9), name=['a', 'bad'])\npage"]
+CELLS = [
+    "from matplotlib.figure import Figure\nfrom cgi_helpers.lab import explore",
+    "def draw(level=3, name='a'):\n"
+    "    if name == 'bad':\n        raise ValueError('this name is bad')\n"
+    "    figure = Figure(figsize=(3, 2))\n    figure.subplots().bar([0], [level])\n    return figure",
+    "page = explore(draw, level=(1, 9), name=['a', 'bad'])\npage",
+]
 
 pytestmark = pytest.mark.browser
 

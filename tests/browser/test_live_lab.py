@@ -21,11 +21,13 @@ from cgi_helpers.pipeline.artifacts import ROOT
 from cgi_helpers.pipeline.session import start
 from cgi_helpers.plots import HOLE
 
-CELLS = ["from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
-         "session = stages.start('laptop', device='cpu')\n"
-         "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
-         "lab = LiveLab(session)\nlab"]
-BLUE = [int(HOLE[i:i + 2], 16) for i in (1, 3, 5)]
+CELLS = [
+    "from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
+    "session = stages.start('laptop', device='cpu')\n"
+    "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
+    "lab = LiveLab(session)\nlab",
+]
+BLUE = [int(HOLE[i : i + 2], 16) for i in (1, 3, 5)]
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -45,7 +47,9 @@ class Page:
 
     def notes(self, text):
         """Wait for a notice."""
-        return self.until(lambda: " ".join(self.lab.locator('[role="alert"]').all_inner_texts()), lambda now: text in now)
+        return self.until(
+            lambda: " ".join(self.lab.locator('[role="alert"]').all_inner_texts()), lambda now: text in now
+        )
 
     def pixels(self, title):
         """The picture under a title, as the browser has it."""
@@ -53,13 +57,17 @@ class Page:
         return views.pixels_of(figure.locator("img").get_attribute("src"))
 
     def becomes(self, title, accept):
-        return self.until(lambda: self.pixels(title) if self.shows(title) else None, lambda x: x is not None and accept(x))
+        return self.until(
+            lambda: self.pixels(title) if self.shows(title) else None, lambda x: x is not None and accept(x)
+        )
 
     def shows(self, title):
         return self.lab.locator("figcaption:visible", has_text=title).count() > 0
 
     def button(self, name):
-        self.lab.locator("button:visible", has_text=re.compile(f"^\\s*{name}$")).first.click()  # an icon may stand before it
+        self.lab.locator(
+            "button:visible", has_text=re.compile(f"^\\s*{name}$")
+        ).first.click()  # an icon may stand before it
 
     def knob(self, name):
         """The row of a slider, by its label."""
@@ -124,7 +132,7 @@ class Page:
         for light, theme in ((False, "JupyterLab Dark"), (True, "JupyterLab Light")):
             self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
             self.page.locator(f'body[data-jp-theme-light="{str(light).lower()}"]').wait_for(state="attached")
-            self.page.wait_for_timeout(700)   # milliseconds, until the colours have arrived
+            self.page.wait_for_timeout(700)  # milliseconds, until the colours have arrived
             self.lab.evaluate("e => e.scrollIntoView({block: 'start'})")
             self.page.screenshot(path=f"{os.environ['CGI_SCREENSHOTS']}/{name}-{'light' if light else 'dark'}.png")
 
@@ -163,7 +171,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.becomes("refined", lambda x: close(x, direct(steps=21)))
     page.type_number("refinement steps", 20)
     page.becomes("refined", lambda x: close(x, direct()))
-    page.type_number("iterations", 25)   # stays 25
+    page.type_number("iterations", 25)  # stays 25
     page.says("Done in")
     page.becomes("refined", lambda x: close(x, direct(iterations=25)))
     page.type_number("iterations", 100)
@@ -184,7 +192,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.type_number("refinement steps", 21)
     page.becomes("refined", lambda x: close(x, direct(steps=21)))
     page.says("Done")
-    page.page.wait_for_timeout(500)   # milliseconds, in which a late tick would show
+    page.page.wait_for_timeout(500)  # milliseconds, in which a late tick would show
     assert close(page.pixels("refined"), direct(steps=21))
     page.type_number("refinement steps", 20)
 
@@ -221,7 +229,7 @@ def test_the_live_lab_does_what_it_says(open_lab, until, direct, tmp_path):
     page.notes("big.png is not a picture that can be read")
     page.fits()
     page.picture("notice")
-    page.menu("any class").select_option("any class")   # the way back
+    page.menu("any class").select_option("any class")  # the way back
     page.becomes("original", lambda x: not np.array_equal(x[0], own[::2, ::2]))
     page.menu("your picture").select_option("your picture")
     page.becomes("original", lambda x: np.array_equal(x[0], own[::2, ::2]))

@@ -12,6 +12,7 @@ from cgi_helpers.method import checks
 
 # --- network input
 
+
 def bilinear(image, size):
     """Bilinear resampling by its definition, pixel centres at half integers (`align_corners=False`)."""
     n = len(image)
@@ -21,8 +22,9 @@ def bilinear(image, size):
             (a, b) = (min(max((k + 0.5) * n / size - 0.5, 0), n - 1) for k in (i, j))
             r, c = int(a), int(b)
             r2, c2, u, v = min(r + 1, n - 1), min(c + 1, n - 1), a - int(a), b - int(b)
-            result[i, j] = ((1 - u) * ((1 - v) * image[r, c] + v * image[r, c2])
-                            + u * ((1 - v) * image[r2, c] + v * image[r2, c2]))
+            result[i, j] = (1 - u) * ((1 - v) * image[r, c] + v * image[r, c2]) + u * (
+                (1 - v) * image[r2, c] + v * image[r2, c2]
+            )
     return result
 
 
@@ -36,8 +38,9 @@ def test_to_network_is_bilinear_and_then_scaled(size):
         expected = bilinear(images[k].astype(float), size) / 127.5 - 1 if size != 28 else images[k] / 127.5 - 1
         np.testing.assert_allclose(x[k, 0].numpy(), expected, atol=2e-5)
     if size != 28:
-        resized = F.interpolate(torch.from_numpy(images)[:, None].float(), size=(size, size), mode="bilinear",
-                                align_corners=False)
+        resized = F.interpolate(
+            torch.from_numpy(images)[:, None].float(), size=(size, size), mode="bilinear", align_corners=False
+        )
         assert torch.equal(x, resized / 127.5 - 1)
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
     assert data.to_network(black_and_white, size).unique().tolist() == [-1, 1]
@@ -62,18 +65,21 @@ def changed(value):
     return x
 
 
-@pytest.mark.parametrize("x, message", [
-    (torch.zeros(2, 1, 28, 28), r"shape \(N, 1, 64, 64\) but got \(2, 1, 28, 28\)"),
-    (torch.zeros(2, 3, 64, 64), r"but got \(2, 3, 64, 64\)"),
-    (torch.zeros(64, 64), r"but got \(64, 64\)"),
-    (np.zeros((2, 1, 64, 64)), "Images must have shape"),
-    (None, "but got NoneType"),
-    (GOOD.byte(), "floating point in .* dtype torch.uint8"),
-    (changed(float("nan")), "NaN or infinite"),
-    (changed(float("-inf")), "NaN or infinite"),
-    (changed(1.01), "must lie in .* but reach from 0 to 1.01"),
-    (changed(-255), "must lie in .* but reach from -255 to 0"),
-])
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (torch.zeros(2, 1, 28, 28), r"shape \(N, 1, 64, 64\) but got \(2, 1, 28, 28\)"),
+        (torch.zeros(2, 3, 64, 64), r"but got \(2, 3, 64, 64\)"),
+        (torch.zeros(64, 64), r"but got \(64, 64\)"),
+        (np.zeros((2, 1, 64, 64)), "Images must have shape"),
+        (None, "but got NoneType"),
+        (GOOD.byte(), "floating point in .* dtype torch.uint8"),
+        (changed(float("nan")), "NaN or infinite"),
+        (changed(float("-inf")), "NaN or infinite"),
+        (changed(1.01), "must lie in .* but reach from 0 to 1.01"),
+        (changed(-255), "must lie in .* but reach from -255 to 0"),
+    ],
+)
 def test_check_images_refuses_in_one_sentence(x, message):
     with pytest.raises(ValueError, match=message) as error:
         checks.check_images(x)
@@ -103,8 +109,12 @@ def test_bytes_and_floats_of_any_range_are_one_thing(side):
     x = from_image(image)
     assert x.shape == (1, 1, 64, 64) and x.dtype == torch.float32
     close(x, data.to_network(torch.from_numpy(image)[None]))
-    for floats, given in ((image / 127.5 - 1, None), (image / 127.5 - 1, (-1, 1)), (image / 255, (0, 1)),
-                          (image * 1.0, (0, 255))):
+    for floats, given in (
+        (image / 127.5 - 1, None),
+        (image / 127.5 - 1, (-1, 1)),
+        (image / 255, (0, 1)),
+        (image * 1.0, (0, 255)),
+    ):
         close(from_image(floats, value_range=given), x)
     close(from_image(torch.from_numpy(image / 127.5 - 1).requires_grad_()), x)
     assert not from_image(image, channels=3).std(1).any()
@@ -123,24 +133,27 @@ def test_from_image_takes_the_middle_square_of_any_layout():
     clear[..., 3] = 0
     for image in (clear, Image.fromarray(clear)):
         assert torch.equal(from_image(image, SIZE, 3), -torch.ones(1, 3, SIZE, SIZE))
-    assert torch.equal(from_image(x[0], SIZE, 3), x)   # bit for bit
+    assert torch.equal(from_image(x[0], SIZE, 3), x)  # bit for bit
 
 
 def test_from_image_shrinks_by_averaging():
-    fine = torch.tensor([0, 255], dtype=torch.uint8).repeat(64, 32)   # stripes one pixel wide
+    fine = torch.tensor([0, 255], dtype=torch.uint8).repeat(64, 32)  # stripes one pixel wide
     assert from_image(fine, SIZE)[..., 2:-2].abs().max() < 0.05
     assert torch.equal(from_image(Image.fromarray(fine.numpy()), SIZE), from_image(fine, SIZE))
 
 
-@pytest.mark.parametrize("image, message", [
-    (np.zeros((9, 9), np.int64), "dtype int64"),
-    (np.zeros((9, 9, 5), np.uint8), r"but has \(9, 9, 5\)"),
-    (np.zeros(9, np.uint8), r"but has \(9,\)"),
-    (np.full((9, 9), np.nan), "NaN"),
-    (np.zeros((0, 9), np.uint8), "empty"),
-    (np.linspace(-1, 2, 81).reshape(9, 9), "reaches from -1 to 2"),
-    (np.zeros((9, 9)), "without a value below 0"),
-])
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (np.zeros((9, 9), np.int64), "dtype int64"),
+        (np.zeros((9, 9, 5), np.uint8), r"but has \(9, 9, 5\)"),
+        (np.zeros(9, np.uint8), r"but has \(9,\)"),
+        (np.full((9, 9), np.nan), "NaN"),
+        (np.zeros((0, 9), np.uint8), "empty"),
+        (np.linspace(-1, 2, 81).reshape(9, 9), "reaches from -1 to 2"),
+        (np.zeros((9, 9)), "without a value below 0"),
+    ],
+)
 def test_from_image_refuses_in_one_sentence(image, message):
     with pytest.raises(ValueError, match=message) as error:
         from_image(image, SIZE)
@@ -157,32 +170,49 @@ def test_files_that_are_no_pictures(tmp_path):
     Image.new("L", (60, 60), 9).save(tmp_path / "whole.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     Image.new("1", (8000, 7000)).save(tmp_path / "huge.png")
-    for name, message in (("text.png", "is not a picture that can be read: choose one of PNG, JPEG, WEBP, BMP"),
-                          ("half.png", "damaged or incomplete"), ("huge.png", "more than 50 megapixels"),
-                          ("nowhere.png", "does not exist"), ("", "cannot be opened")):
+    for name, message in (
+        ("text.png", "is not a picture that can be read: choose one of PNG, JPEG, WEBP, BMP"),
+        ("half.png", "damaged or incomplete"),
+        ("huge.png", "more than 50 megapixels"),
+        ("nowhere.png", "does not exist"),
+        ("", "cannot be opened"),
+    ):
         with pytest.raises(ValueError, match=message):
             from_image(tmp_path / name, SIZE)
 
 
 def test_masks_of_two_values_are_one_thing_and_shrink_without_loss_of_the_hole():
-    for mask in (HOLE, HOLE.bool(), HOLE * 255, HOLE.numpy().astype(np.uint8), HOLE.tolist(), HOLE[None],
-                 HOLE[..., None].numpy(), Image.fromarray((HOLE.numpy() * 255).astype(np.uint8)),
-                 Image.fromarray(HOLE.bool().numpy())):
+    for mask in (
+        HOLE,
+        HOLE.bool(),
+        HOLE * 255,
+        HOLE.numpy().astype(np.uint8),
+        HOLE.tolist(),
+        HOLE[None],
+        HOLE[..., None].numpy(),
+        Image.fromarray((HOLE.numpy() * 255).astype(np.uint8)),
+        Image.fromarray(HOLE.bool().numpy()),
+    ):
         assert torch.equal(as_mask(mask, SIZE), HOLE[None, None])
     large = torch.ones(4 * SIZE, 5 * SIZE)
-    large[9, 8 + 21] = 0   # one pixel of 4 x 4, in the middle square
+    large[9, 8 + 21] = 0  # one pixel of 4 x 4, in the middle square
     small = as_mask(large, SIZE)
-    assert small.sum() == SIZE ** 2 - 1 and small[0, 0, 2, 5] == 0
+    assert small.sum() == SIZE**2 - 1 and small[0, 0, 2, 5] == 0
 
 
-@pytest.mark.parametrize("mask, message", [
-    (torch.where(torch.arange(256).view(SIZE, SIZE) == 7, 128, HOLE * 255),
-     r"0 .hole. and 255 .known. but 1 of its 256 pixels .* mask > 127\.5"),
-    (torch.zeros(SIZE, SIZE), "all zeros"),
-    (torch.ones(3, SIZE, SIZE), r"one plane \(H, W\) but has shape \(3, 16, 16\)"),
-    (None, "is a NoneType"),
-    ([["a"]], "is a list"),
-])
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (
+            torch.where(torch.arange(256).view(SIZE, SIZE) == 7, 128, HOLE * 255),
+            r"0 .hole. and 255 .known. but 1 of its 256 pixels .* mask > 127\.5",
+        ),
+        (torch.zeros(SIZE, SIZE), "all zeros"),
+        (torch.ones(3, SIZE, SIZE), r"one plane \(H, W\) but has shape \(3, 16, 16\)"),
+        (None, "is a NoneType"),
+        ([["a"]], "is a list"),
+    ],
+)
 def test_as_mask_refuses_in_one_sentence(mask, message):
     with pytest.raises(ValueError, match=message) as error:
         as_mask(mask, SIZE)

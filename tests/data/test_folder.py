@@ -18,15 +18,28 @@ def paint(path, seed, size=(40, 30), mode="RGB"):
 def photos(tmp_path):
     """120 pictures of three kinds, sizes and modes, without subfolders."""
     for i in range(120):
-        paint(tmp_path / f"{i}.{('png', 'jpg', 'webp')[i % 3]}", i, ((40, 30), (64, 64), (20, 50))[i % 3], "L" if i % 5 == 0 else "RGB")
+        paint(
+            tmp_path / f"{i}.{('png', 'jpg', 'webp')[i % 3]}",
+            i,
+            ((40, 30), (64, 64), (20, 50))[i % 3],
+            "L" if i % 5 == 0 else "RGB",
+        )
     return tmp_path
 
 
 def test_every_picture_is_in_one_split_whatever_its_name(photos):
     splits = data.load(f"folder:{photos}", size=32, channels=3)
     parts = {k: {x.numpy().tobytes() for x in s.images} for k, s in splits.items()}
-    assert sum(map(len, parts.values())) == 120 and not set.intersection(*parts.values()) and all(len(p) > 3 for p in parts.values())
-    assert splits["train"].batch(slice(0, 2)).shape == (2, 3, 32, 32) and splits["train"].labels is None and splits["train"].classes is None
+    assert (
+        sum(map(len, parts.values())) == 120
+        and not set.intersection(*parts.values())
+        and all(len(p) > 3 for p in parts.values())
+    )
+    assert (
+        splits["train"].batch(slice(0, 2)).shape == (2, 3, 32, 32)
+        and splits["train"].labels is None
+        and splits["train"].classes is None
+    )
     other = photos.parent / "renamed"
     other.mkdir()
     for i, file in enumerate(sorted(photos.glob("*.*"))):
@@ -67,7 +80,10 @@ def test_a_file_that_is_no_picture_is_named_and_skipped(photos):
     assert sum(len(s) for s in splits.values()) == 120
 
 
-@pytest.mark.parametrize("count, message", [(0, "holds 0 readable different images, but a batch needs 64: add more"), (9, "holds 9 readable")])
+@pytest.mark.parametrize(
+    "count, message",
+    [(0, "holds 0 readable different images, but a batch needs 64: add more"), (9, "holds 9 readable")],
+)
 def test_too_few(tmp_path, count, message):
     for i in range(count):
         paint(tmp_path / f"{i}.png", i)

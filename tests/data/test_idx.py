@@ -36,7 +36,11 @@ def put(folder, files, zipped=False):
 def is_right(splits):
     """Sizes, and every label still beside its own image."""
     assert {k: len(splits[k]) for k in splits} == {"train": 55, "validation": 5, "test": 20}
-    for name, offset, prefix, base in (("train", 0, "train", 0), ("validation", 55, "train", 0), ("test", 0, "t10k", 100)):
+    for name, offset, prefix, base in (
+        ("train", 0, "train", 0),
+        ("validation", 55, "train", 0),
+        ("test", 0, "t10k", 100),
+    ):
         split = splits[name]
         for i in range(len(split)):
             assert split.images[i].eq(base + offset + i).all() and split.labels[i] == label_of(prefix, offset + i)
@@ -54,7 +58,9 @@ def test_another_copy_is_named_by_the_environment(tmp_path, monkeypatch, name, z
 
 def test_wrong_environment_variable_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match="FASHION_MNIST_DIR points to .*nowhere, which is not a folder: correct or unset it"):
+    with pytest.raises(
+        FileNotFoundError, match="FASHION_MNIST_DIR points to .*nowhere, which is not a folder: correct or unset it"
+    ):
         data.load("fashion_mnist")["test"]
 
 
@@ -64,7 +70,7 @@ def test_a_limit_reads_no_further(tmp_path, zipped):
     content = files["train-images-idx3-ubyte"]
     put(tmp_path, files, zipped)
     if not zipped:
-        (tmp_path / "train-images-idx3-ubyte").write_bytes(content[:16 + 3 * 28 * 28])  # the rest is not there
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(content[: 16 + 3 * 28 * 28])  # the rest is not there
     images, labels = idx.read(tmp_path, "train", 3)
     assert images[:, 0, 0].tolist() == [0, 1, 2] and labels.tolist() == [0, 7, 4]
     put(tmp_path, files)
@@ -74,12 +80,22 @@ def test_a_limit_reads_no_further(tmp_path, zipped):
 
 # --- damage
 
+
 @pytest.mark.parametrize("name", list(idx_files()))
 def test_a_damaged_file_is_one_sentence(tmp_path, name):
     files = idx_files()
-    for broken in (files[name][:-1], files[name] + b"\0", files[name][:5], b"", b"<html>not found</html>", b"\0\0\x08\x07" + files[name][4:]):
+    for broken in (
+        files[name][:-1],
+        files[name] + b"\0",
+        files[name][:5],
+        b"",
+        b"<html>not found</html>",
+        b"\0\0\x08\x07" + files[name][4:],
+    ):
         put(tmp_path, {**files, name: broken})
-        with pytest.raises(ValueError, match=f"{name} is truncated or not an idx file of . dimensions: delete it") as error:
+        with pytest.raises(
+            ValueError, match=f"{name} is truncated or not an idx file of . dimensions: delete it"
+        ) as error:
             idx.read(tmp_path, "test" if name.startswith("t10k") else "validation")
         assert "\n" not in str(error.value)
 
@@ -91,7 +107,7 @@ def test_every_flipped_byte_of_an_archive_is_noticed(tmp_path):
     put(tmp_path, {n: c for n, c in files.items() if n != name})
     expected = [label_of("t10k", i) for i in range(20)]
     for i in [*range(4), *range(10, len(packed))]:
-        (tmp_path / f"{name}.gz").write_bytes(packed[:i] + bytes([packed[i] ^ 0x55]) + packed[i + 1:])
+        (tmp_path / f"{name}.gz").write_bytes(packed[:i] + bytes([packed[i] ^ 0x55]) + packed[i + 1 :])
         try:
             assert idx.read(tmp_path, "test")[1].tolist() == expected  # bytes of the header that carry nothing
         except ValueError as error:
@@ -102,7 +118,9 @@ def test_a_missing_file_is_one_sentence(tmp_path):
     files = idx_files()
     put(tmp_path, {n: c for n, c in files.items() if n != "t10k-labels-idx1-ubyte"})
     assert not idx.complete(tmp_path) and idx.complete(tmp_path, ("train",))
-    with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte is missing, plain or as .gz: put all four files into"):
+    with pytest.raises(
+        FileNotFoundError, match="t10k-labels-idx1-ubyte is missing, plain or as .gz: put all four files into"
+    ):
         idx.read(tmp_path, "test")
 
 

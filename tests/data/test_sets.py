@@ -18,7 +18,9 @@ def write_idx(folder, train=24, test=6):
     for prefix, n in (("train", train), ("t10k", test)):
         images = np.stack([np.full((28, 28), i + 100 * (prefix == "t10k"), np.uint8) for i in range(n)])
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + images.tobytes())
-        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, n) + bytes(i % 10 for i in range(n)))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 2049, n) + bytes(i % 10 for i in range(n))
+        )
     return folder
 
 
@@ -28,13 +30,20 @@ def test_idx_relatives_are_found_by_their_variable_and_split_in_order(tmp_path, 
     splits = data.load(name, size=28)
     values = {k: s.images[:, 0, 0].tolist() for k, s in splits.items()}
     assert values == {"train": list(range(22)), "validation": [22, 23], "test": list(range(100, 106))}
-    assert splits["validation"].labels.tolist() == [2, 3] and not splits["train"].flips and len(splits["train"].classes) == 10
+    assert (
+        splits["validation"].labels.tolist() == [2, 3]
+        and not splits["train"].flips
+        and len(splits["train"].classes) == 10
+    )
 
 
 def test_training_digits_that_are_not_there_are_one_sentence_and_the_test_digits_are_shipped(tmp_path, monkeypatch):
     monkeypatch.delenv("MNIST_DIR", raising=False)
     monkeypatch.setattr(sets, "DATA", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"'mnist' was not found in .*data.download\('mnist'\).*or name another folder by \$MNIST_DIR"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"'mnist' was not found in .*data.download\('mnist'\).*or name another folder by \$MNIST_DIR",
+    ):
         data.load("mnist")["train"].images  # noqa: B018
     monkeypatch.setattr(sets, "DATA", places.DATA)
     test = data.load("mnist", limit={"test": 5})["test"]
@@ -56,7 +65,9 @@ def cifar(folder):
 def test_cifar10_is_read_from_the_rows_of_its_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_DIR", str(cifar(tmp_path / "rows")))
     splits = data.load("cifar10", size=32)
-    assert splits["train"].images[:, 0, 0, 0].tolist() == list(range(18)) and splits["validation"].images[:, 0, 5, 5].tolist() == [18, 19]
+    assert splits["train"].images[:, 0, 0, 0].tolist() == list(range(18)) and splits["validation"].images[
+        :, 0, 5, 5
+    ].tolist() == [18, 19]
     assert splits["test"].labels.tolist() == [3, 1, 4, 1] and splits["test"].batch([0]).shape == (1, 3, 32, 32)
     (tmp_path / "rows" / "data_batch_3.png").unlink()
     with pytest.raises(FileNotFoundError, match="'cifar10' was not found in"):
@@ -67,13 +78,17 @@ def test_faces_are_cut_from_the_middle(tmp_path, monkeypatch):
     folder = tmp_path / "celeba" / "img_align_celeba"
     folder.mkdir(parents=True)
     face = np.zeros((218, 178, 3), np.uint8)
-    face[55:163, 35:143] = 200   # the crop
+    face[55:163, 35:143] = 200  # the crop
     for i in range(3):
         Image.fromarray(face).save(folder / f"{i}.jpg", quality=100)
     (tmp_path / "celeba" / "list_eval_partition.txt").write_text("0.jpg 0\n1.jpg 1\n2.jpg 2\n")
     monkeypatch.setenv("CELEBA_DIR", str(folder))
     split = data.load("celeba")["train"]
-    assert split.images.shape == (1, 3, 64, 64) and split.images[..., 4:60, 4:60].float().mean() > 195 and split.labels is None
+    assert (
+        split.images.shape == (1, 3, 64, 64)
+        and split.images[..., 4:60, 4:60].float().mean() > 195
+        and split.labels is None
+    )
 
 
 def test_the_shipped_faces_are_colour_and_balanced():
@@ -84,7 +99,10 @@ def test_the_shipped_faces_are_colour_and_balanced():
 
 
 def test_bad_names_are_one_sentence():
-    with pytest.raises(ValueError, match="Unknown data set 'imagenet': use one of fashion_mnist, mnist, kmnist, cifar10, avatars, celeba, or folder:PATH"):
+    with pytest.raises(
+        ValueError,
+        match="Unknown data set 'imagenet': use one of fashion_mnist, mnist, kmnist, cifar10, avatars, celeba, or folder:PATH",
+    ):
         data.load("imagenet")
     with pytest.raises(ValueError, match="nothing to download for 'avatars': use one of mnist"):
         data.download("avatars")

@@ -42,6 +42,7 @@ def tiny(session):
 
 class Colours:
     """Twenty random colour images as a split; no labels."""
+
     labels = classes = None
 
     def __init__(self, size):
@@ -68,7 +69,9 @@ def colour(request, root):
 @pytest.fixture
 def equip(networks):
     """Give an engine the networks of this session."""
+
     def give(engine):
         engine.nets.update(networks)
         return engine
+
     return give

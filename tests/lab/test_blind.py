@@ -12,8 +12,10 @@ from cgi_helpers.lab.blind import Blind, Trials  # noqa: E402
 from cgi_helpers.lab.views import pixels_of  # noqa: E402
 
 NAMES = ("original", "method", "other")
-IMAGES = {name: torch.full((6, 1, 8, 8), level) + torch.arange(6).view(6, 1, 1, 1) / 20
-          for name, level in zip(NAMES, (-1.0, 0.0, 0.5))}
+IMAGES = {
+    name: torch.full((6, 1, 8, 8), level) + torch.arange(6).view(6, 1, 1, 1) / 20
+    for name, level in zip(NAMES, (-1.0, 0.0, 0.5))
+}
 
 
 def bright(pixels):
@@ -40,6 +42,7 @@ def test_the_same_seed_asks_the_same_and_another_seed_others():
             found.append(trials.trial())
             trials.answer(False)
         return found
+
     assert asked(3) == asked(3) and asked(3) != asked(4)
 
 

@@ -34,17 +34,25 @@ def test_a_run_is_the_packages_search_and_refinement(engine, recipe, session):
     G, E, D0, D = engine.load(recipe.epochs)
     y, mask, p = session.data["test"].batch([0]), center_mask(64), session.preset
     z = last(find_latent(G, D0, y, mask, z=E(y, mask), iterations=6, optimiser="adam", lr=WARM_LR, lam=recipe.lam))["z"]
-    refined, logits = refine_all(G, D, z, layer=recipe.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask))
+    refined, logits = refine_all(
+        G, D, z, layer=recipe.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask)
+    )
     torch.testing.assert_close(run.z, z, rtol=0, atol=0)
     torch.testing.assert_close(run.refined, refined, rtol=0, atol=0)
     assert torch.equal(run.semantic, composite(y, G(z), mask))
-    assert [(f.phase, f.step) for f in run.frames] == [("search", i) for i in range(7)] + [("refine", i) for i in range(6)]
+    assert [(f.phase, f.step) for f in run.frames] == [("search", i) for i in range(7)] + [
+        ("refine", i) for i in range(6)
+    ]
     assert run.searched == 7
-    assert np.array_equal(run.frames[-1].image, to_bytes(refined[0])) and np.array_equal(run.frames[7].image, to_bytes(run.semantic[0]))
+    assert np.array_equal(run.frames[-1].image, to_bytes(refined[0])) and np.array_equal(
+        run.frames[7].image, to_bytes(run.semantic[0])
+    )
     path = [f.logit for f in run.frames[7:]]
     assert path[run.frames[-1].kept] == max(path) == pytest.approx(logits.item(), abs=1e-5)
     assert not np.array_equal(run.frames[-1].image, run.frames[7].image)  # it did something
-    assert all(f.image.dtype == np.uint8 and np.isfinite([f.context, f.prior, f.logit, f.seconds]).all() for f in run.frames)
+    assert all(
+        f.image.dtype == np.uint8 and np.isfinite([f.context, f.prior, f.logit, f.seconds]).all() for f in run.frames
+    )
     assert all(a.seconds <= b.seconds for a, b in zip(run.frames, run.frames[1:]))
 
 
@@ -52,15 +60,19 @@ def test_the_score_during_the_search_is_that_of_the_unshaped_discriminator(engin
     run = engine.run(replace(recipe, lam=0.5))
     G, _, D0, _ = engine.load(2)
     with torch.no_grad():
-        assert run.frames[0].logit == pytest.approx(D0(G(engine.starts(recipe, run.y, run.mask, 1)), "independent").item(), abs=1e-3)
+        assert run.frames[0].logit == pytest.approx(
+            D0(G(engine.starts(recipe, run.y, run.mask, 1)), "independent").item(), abs=1e-3
+        )
     for logit in (-40.0, -3.0, 0.0, 2.0):
-        assert logit_of(float(prior_loss(torch.tensor([logit], dtype=torch.float64), 0.01)), 0.01) == pytest.approx(logit, abs=1e-3)
+        assert logit_of(float(prior_loss(torch.tensor([logit], dtype=torch.float64), 0.01)), 0.01) == pytest.approx(
+            logit, abs=1e-3
+        )
     assert np.isnan(logit_of(0.0, 0.0))
 
 
 def test_lambda_zero_leaves_the_discriminator_out_of_the_search(engine, recipe):
     run = engine.run(replace(recipe, lam=0.0))
-    searched = run.frames[:run.searched]
+    searched = run.frames[: run.searched]
     assert all(f.prior == 0 and np.isnan(f.logit) for f in searched) and searched[-1].context < searched[0].context
     assert run.refined is not None and np.isfinite(run.frames[-1].logit)
 
@@ -77,15 +89,28 @@ def test_a_knob_of_the_refinement_keeps_the_search(engine, recipe, monkeypatch):
     first = engine.run(recipe)
     monkeypatch.setattr("cgi_helpers.lab.engine.find_latent", None)  # searching again would fail
     second = engine.run(replace(recipe, step_size=0.02, epochs=0))
-    assert second.z is first.z and second.frames[:7] == first.frames[:7] and not torch.equal(second.refined, first.refined)
+    assert (
+        second.z is first.z and second.frames[:7] == first.frames[:7] and not torch.equal(second.refined, first.refined)
+    )
     assert engine.run(recipe) is first  # a known recipe comes at once
     with pytest.raises(TypeError):
         engine.run(replace(recipe, lam=0.1))
 
 
-@pytest.mark.parametrize("change", [{"search": "random start"}, {"search": "report's recipe"}, {"seed": 5, "search": "random start"},
-                                    {"restarts": 3}, {"image": 1}, {"hole": "half"}, {"lam": 5.0}, {"iterations": 3},
-                                    {"search": "encoder alone"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"search": "random start"},
+        {"search": "report's recipe"},
+        {"seed": 5, "search": "random start"},
+        {"restarts": 3},
+        {"image": 1},
+        {"hole": "half"},
+        {"lam": 5.0},
+        {"iterations": 3},
+        {"search": "encoder alone"},
+    ],
+)
 def test_every_field_of_the_search_matters(engine, recipe, change):
     assert not torch.equal(engine.run(recipe).z, engine.run(replace(recipe, **change)).z)
 
@@ -158,7 +183,9 @@ def test_gradients_are_those_of_finite_differences(engine, recipe):
         for i, j in ((20, 20), (40, 33), (2, 60)):
             step = torch.zeros_like(x)
             step[0, 0, i, j] = 1e-4
-            assert maps[recipe.epochs]["refined"][i, j].item() == pytest.approx(abs(value(x + step) - value(x - step)) / 2e-4, rel=1e-2, abs=1e-6)
+            assert maps[recipe.epochs]["refined"][i, j].item() == pytest.approx(
+                abs(value(x + step) - value(x - step)) / 2e-4, rel=1e-2, abs=1e-6
+            )
     finally:
         D.float()
 
@@ -170,7 +197,7 @@ def test_colour_and_32_pixels_in_everything_an_engine_does(colour):
     assert all(x.shape == shape for x in images.values()) and run.frames[-1].image.shape == shape[1:]
     known = run.mask == 1
     assert torch.equal(run.refined * known, run.y * known) and not torch.equal(run.refined, run.semantic)
-    assert (run.y[:, 0] - run.y[:, 1]).abs().max() > 0.1   # not grey
+    assert (run.y[:, 0] - run.y[:, 1]).abs().max() > 0.1  # not grey
     _, several, spread = engine.diversity(recipe, 2, NEVER)
     assert several.shape == (2, *shape[1:]) and spread.shape == shape[2:]
     _, maps = engine.gradients(recipe, NEVER)
@@ -180,11 +207,22 @@ def test_colour_and_32_pixels_in_everything_an_engine_does(colour):
 def test_what_is_missing_or_wrong_is_said_before_any_work(session, engine, recipe):
     with pytest.raises(ArtifactError, match="python -m cgi_helpers"):
         Engine(session).run(recipe)
-    for hole, sentence in ((torch.ones(1, 1, 64, 64), "There is no hole"), (torch.zeros(1, 1, 64, 64), "covers the whole image")):
+    for hole, sentence in (
+        (torch.ones(1, 1, 64, 64), "There is no hole"),
+        (torch.zeros(1, 1, 64, 64), "covers the whole image"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             engine.run(replace(recipe, hole=hole_text(hole)))
-    for change, sentence in (({"layer": 9}, "layer"), ({"image": 10 ** 7}, "image"), ({"restarts": 0}, "restarts"), ({"lam": float("nan")}, "lam"),
-                             ({"step_size": 0.0}, "step_size"), ({"epochs": 7}, "epochs"), ({"search": "x"}, "search"), ({"hole": "x"}, "hole")):
+    for change, sentence in (
+        ({"layer": 9}, "layer"),
+        ({"image": 10**7}, "image"),
+        ({"restarts": 0}, "restarts"),
+        ({"lam": float("nan")}, "lam"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"epochs": 7}, "epochs"),
+        ({"search": "x"}, "search"),
+        ({"hole": "x"}, "hole"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             engine.run(replace(recipe, **change))
 
@@ -192,5 +230,5 @@ def test_what_is_missing_or_wrong_is_said_before_any_work(session, engine, recip
 def test_the_median_rule_stops_at_real_images(engine, recipe):
     assert engine.threshold(2) == engine.threshold(2) != engine.threshold(0)
     run = engine.run(replace(recipe, stop="median"))
-    above = [f.step for f in run.frames[run.searched:] if f.logit > engine.threshold(recipe.epochs)]
+    above = [f.step for f in run.frames[run.searched :] if f.logit > engine.threshold(recipe.epochs)]
     assert run.frames[-1].kept == (above[0] if above else recipe.steps)

@@ -22,6 +22,7 @@ LONG = 60  # seconds; reached by failing tests only
 
 # --- the worker
 
+
 def test_a_job_runs_on_the_workers_thread():
     worker, seen = Worker(), []
     worker.submit(lambda cancel: seen.append((threading.current_thread() is threading.main_thread(), cancel.is_set())))
@@ -82,6 +83,7 @@ def test_synchronous_runs_at_once_in_the_caller():
 
 # --- the sliders
 
+
 def drawing(calls):
     def draw(lam=0.01, layer=2, mask="center", rate=0.5):
         calls.append((lam, layer, mask, rate))
@@ -90,6 +92,7 @@ def drawing(calls):
         figure = Figure(figsize=(1, 1))
         figure.add_subplot().plot([0, layer, len(calls)])
         return figure
+
     return draw
 
 
@@ -103,7 +106,11 @@ def test_defaults_of_the_function_are_the_defaults_of_the_controls():
     assert kinds == {"lam": Number, "layer": Number, "mask": widgets.Dropdown, "rate": Number}
     assert explorer.values() == {"lam": pytest.approx(0.01), "layer": 2, "mask": "center", "rate": 0.5}
     stops = {n: [v for _, v in explorer.controls[n].slider.options] for n in ("layer", "rate")}
-    assert stops["layer"] == [0, 1, 2, 3, 4] and len(stops["rate"]) == 51 and (stops["rate"][0], stops["rate"][-1]) == (0, 1)
+    assert (
+        stops["layer"] == [0, 1, 2, 3, 4]
+        and len(stops["rate"]) == 51
+        and (stops["rate"][0], stops["rate"][-1]) == (0, 1)
+    )
     notches = [v for _, v in explorer.controls["lam"].slider.options]
     assert (notches[0], notches[-1], len(notches)) == (1e-4, 1.0, 41)
     assert explorer.controls["lam"].slider.tooltip == explorer.controls["lam"].field.tooltip == "weight of the prior"
@@ -217,6 +224,17 @@ def test_nothing_outside_the_lab_imports_widgets():
     package = Path(cgi_helpers.__file__).parent
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             for name in names:
-                assert path.parent.name == "lab" or name.split(".")[0] not in ("ipywidgets", "lab", "anywidget", "IPython"), (path, name)
+                assert path.parent.name == "lab" or name.split(".")[0] not in (
+                    "ipywidgets",
+                    "lab",
+                    "anywidget",
+                    "IPython",
+                ), (path, name)

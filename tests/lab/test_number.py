@@ -39,13 +39,21 @@ def test_whole_numbers_stop_everywhere_and_stay_whole():
 
 
 @pytest.mark.parametrize("slider", [True, False])
-@pytest.mark.parametrize("typed, kept, text", [(5.0, 1.0, "so 5 became 1."), (1e-9, 1e-4, "so 1e-09 became 0.0001."), (-3.0, 1e-4, "so -3 became")])
+@pytest.mark.parametrize(
+    "typed, kept, text",
+    [(5.0, 1.0, "so 5 became 1."), (1e-9, 1e-4, "so 1e-09 became 0.0001."), (-3.0, 1e-4, "so -3 became")],
+)
 def test_a_number_beyond_the_range_becomes_the_nearest_one_with_a_word(typed, kept, text, slider):
     number, said = made(0.1, 1e-4, 1, slider=slider)
-    for _ in range(2):   # the second time nothing changes but the field
+    for _ in range(2):  # the second time nothing changes but the field
         number.field.value = typed
         assert number.value == number.field.value == kept and (not slider or number.slider.value == kept)
-    assert len(said) == 2 and said[0] == said[1] and said[0].startswith("lambda goes from 0.0001 to 1, ") and text in said[0]
+    assert (
+        len(said) == 2
+        and said[0] == said[1]
+        and said[0].startswith("lambda goes from 0.0001 to 1, ")
+        and text in said[0]
+    )
 
 
 def test_zero_where_it_is_allowed():

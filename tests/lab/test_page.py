@@ -36,6 +36,7 @@ def make(session, equip):
         equip(lab.engine)
         made.append(weakref.ref(lab))
         return lab
+
     yield page
     for lab in (ref() for ref in made):
         if lab is not None:
@@ -53,7 +54,9 @@ def test_defaults_are_exactly_the_recipe_and_reproduce_its_pixels(session, equip
     equip(page.engine)
     page.ask()
     direct = equip(Engine(session)).run(default_recipe(session))
-    assert np.array_equal(shown(page, "refined"), to_bytes(direct.refined[0])) and torch.equal(page.run.refined, direct.refined)
+    assert np.array_equal(shown(page, "refined"), to_bytes(direct.refined[0])) and torch.equal(
+        page.run.refined, direct.refined
+    )
     assert "Done in" in page.status.value
 
 
@@ -64,8 +67,22 @@ def test_the_shipped_defaults_survive_the_controls(monkeypatch):
     assert LiveLab(laptop, synchronous=True, start=False).recipe() == default_recipe(laptop)
 
 
-@pytest.mark.parametrize("knob, value", [("lam", 0.5), ("lam", 0.0), ("iterations", 4), ("restarts", 2), ("seed", 3), ("layer", 1), ("step_size", 0.01), ("steps", 1),
-                                         ("stop", "median"), ("epochs", 0), ("search", "random start")])
+@pytest.mark.parametrize(
+    "knob, value",
+    [
+        ("lam", 0.5),
+        ("lam", 0.0),
+        ("iterations", 4),
+        ("restarts", 2),
+        ("seed", 3),
+        ("layer", 1),
+        ("step_size", 0.01),
+        ("steps", 1),
+        ("stop", "median"),
+        ("epochs", 0),
+        ("search", "random start"),
+    ],
+)
 def test_every_knob_runs_with_its_new_value(make, knob, value):
     page = make()
     page.knobs[knob].value = value
@@ -82,8 +99,13 @@ def test_every_knob_has_a_sentence_and_a_label(make):
 
 def test_lambdas_of_report_and_yeh_are_marked(make):
     page = make()
-    buttons = [b for box in page.tabs.children[0].children[2].children if hasattr(box, "children") for b in box.children
-               if getattr(b, "description", "").endswith(("report", "Yeh"))]
+    buttons = [
+        b
+        for box in page.tabs.children[0].children[2].children
+        if hasattr(box, "children")
+        for b in box.children
+        if getattr(b, "description", "").endswith(("report", "Yeh"))
+    ]
     seen = []
     for button in buttons:
         button.click()
@@ -103,12 +125,16 @@ def test_images_by_class_by_number_and_at_random(make, session):
     for _ in range(5):
         before = page.number.value
         page._choose_random()
-        assert page.number.value != before and labels[page.number.value] == CLASSES.index("Shirt") and page.label.value == "Shirt"
+        assert (
+            page.number.value != before
+            and labels[page.number.value] == CLASSES.index("Shirt")
+            and page.label.value == "Shirt"
+        )
     page.label.value, seen = "any class", set()
     for _ in range(30):
         page._choose_random()
         seen.add(int(labels[page.number.value]))
-    assert len(seen) > 3 and page.label.value == "any class"   # it leaves the class that is shown
+    assert len(seen) > 3 and page.label.value == "any class"  # it leaves the class that is shown
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -161,7 +187,9 @@ def test_ways_back_from_an_own_picture(make, session):
         page.upload.taken("mine.png", content)
         assert page.label.value == "your picture" and page.run.recipe.picture
         page.label.value = leave
-        assert page.run.recipe.picture == "" and page.run.recipe.image == page.number.value == 0   # the image there was before
+        assert (
+            page.run.recipe.picture == "" and page.run.recipe.image == page.number.value == 0
+        )  # the image there was before
         assert np.array_equal(views.pixels_of(page.painter.image), to_bytes(page.run.y[0])) and kind in page.kind.value
         page.label.value = "your picture"
         assert page.run.recipe.picture
@@ -186,7 +214,7 @@ def test_notes_about_a_picture_stay_in_sight(make):
     page.upload.taken("a.png", out.getvalue())
     assert "Done" in page.status.value and "transparent parts became black" in page.notice.value
     page.halt.click()
-    assert page.notice.value == "" and page.notice.layout.display == "none"   # until the reader does the next thing
+    assert page.notice.value == "" and page.notice.layout.display == "none"  # until the reader does the next thing
 
 
 def go_to(page, index, run=None):
@@ -199,7 +227,10 @@ def test_step_through_a_finished_run(make):
     page.ask()
     assert page.player.most == len(page.run.frames) - 1 == page.player.frame and page.player.enabled
     go_to(page, 4)
-    assert np.array_equal(shown(page, "filled by the search"), page.run.frames[4].image) and "<circle" in page.curves.view["charts"]
+    assert (
+        np.array_equal(shown(page, "filled by the search"), page.run.frames[4].image)
+        and "<circle" in page.curves.view["charts"]
+    )
     go_to(page, page.run.searched)
     assert np.array_equal(shown(page, "refined"), page.run.frames[page.run.searched].image) and page.runs_started == 1
 
@@ -213,15 +244,19 @@ def test_another_tab_keeps_the_place_of_the_play_bar(make):
         assert page.player.frame == page.index == 4 and page.player.enabled
     assert np.array_equal(shown(page, "filled by the search"), page.run.frames[4].image)
     page.tabs.selected_index = 2
-    page.knobs["steps"].value = 2   # another run: it ends on its last frame
+    page.knobs["steps"].value = 2  # another run: it ends on its last frame
     page.tabs.selected_index = 0
     assert page.index == len(page.run.frames) - 1 and page.run.recipe.steps == 2
 
 
 def test_typed_numbers_beyond_the_range_get_a_word(make, session):
     page, most = make(), len(session.data["test"]) - 1
-    for knob, typed, kept in ((page.knobs["steps"], 999, 200), (page.knobs["lam"], 50.0, 10.0), (page.knobs["seed"], -1, 0),
-                              (page.number, 10 ** 6, most)):
+    for knob, typed, kept in (
+        (page.knobs["steps"], 999, 200),
+        (page.knobs["lam"], 50.0, 10.0),
+        (page.knobs["seed"], -1, 0),
+        (page.number, 10**6, most),
+    ):
         knob.field.value = typed
         assert knob.value == knob.field.value == kept and (knob is page.knobs["seed"] or "Done" in page.status.value)
         assert page.notice.value.count("goes from") == 1 and f"became {kept:.10g}." in page.notice.value
@@ -246,12 +281,20 @@ def test_saved_and_loaded_to_the_same_pixels(make, session):
     page.upload.taken("mine.png", picture(np.random.default_rng(1).integers(0, 256, (64, 64))))
     page._act(page.save)
     image, text, run = page.saved.with_suffix(".png"), page.saved.read_text(), page.run
-    assert page.saved.parent == session.store.own / "lab" and image.name in page.notice.value and page.saved.name in page.notice.value
+    assert (
+        page.saved.parent == session.store.own / "lab"
+        and image.name in page.notice.value
+        and page.saved.name in page.notice.value
+    )
     assert np.array_equal(np.asarray(Image.open(image)), to_bytes(page.run.refined[0])[0])
     other = make()
     other.loader.taken("recipe.json", text.encode())
     assert other.recipe() == page.recipe() and other.runs_started == 1
-    assert torch.equal(other.run.refined, run.refined) and torch.equal(other.painter.mask, page.painter.mask) and other.notice.value == ""
+    assert (
+        torch.equal(other.run.refined, run.refined)
+        and torch.equal(other.painter.mask, page.painter.mask)
+        and other.notice.value == ""
+    )
 
 
 def test_the_saved_frame_is_the_one_shown_and_comes_back(make):
@@ -271,7 +314,7 @@ def test_the_saved_frame_is_the_one_shown_and_comes_back(make):
 def test_what_is_shown_for_other_knobs_is_not_saved(make, monkeypatch):
     page = make()
     page.ask()
-    monkeypatch.setattr(page.worker, "submit", lambda job: None)   # the new run never comes
+    monkeypatch.setattr(page.worker, "submit", lambda job: None)  # the new run never comes
     page.knobs["steps"].value = 2
     page._act(page.save)
     assert "not the one of the present image, hole and knobs" in page.notice.value and page.saved is None
@@ -280,8 +323,15 @@ def test_what_is_shown_for_other_knobs_is_not_saved(make, monkeypatch):
     assert "Saved in" in page.notice.value
 
 
-@pytest.mark.parametrize("change, sentence", [({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"),
-                                              ({"hole": hole_text(torch.ones(1, 1, 64, 64))}, "There is no hole"), ({"lam": 50}, "lam must be")])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"hole": "drawn:AAAA"}, "hole is damaged"),
+        ({"picture": "AAAA"}, "picture is damaged"),
+        ({"hole": hole_text(torch.ones(1, 1, 64, 64))}, "There is no hole"),
+        ({"lam": 50}, "lam must be"),
+    ],
+)
 def test_a_damaged_recipe_changes_nothing(make, change, sentence):
     page = make()
     page.ask()
@@ -313,7 +363,7 @@ def test_ticks_of_an_older_run_show_nothing(make):
     old = page.player.run
     page.knobs["steps"].value = 2
     last = shown(page, "refined")
-    go_to(page, 3, run=old)   # a late tick of the play bar
+    go_to(page, 3, run=old)  # a late tick of the play bar
     assert page.index == len(page.run.frames) - 1 and np.array_equal(shown(page, "refined"), last)
     for index in (-1, 99):
         go_to(page, index)
@@ -328,10 +378,12 @@ def test_pictures_of_the_former_hole_do_not_stay_beside_the_sentence_that_there_
     assert page.screens["inpaint"].view["pictures"]
     page.painter.tool = "erase"
     page.painter.clear()
-    assert "There is no hole" in page.status.value and page.painter.tool == "brush"   # the next stroke draws, as the sentence asks
+    assert (
+        "There is no hole" in page.status.value and page.painter.tool == "brush"
+    )  # the next stroke draws, as the sentence asks
     assert page.screens["inpaint"].view["pictures"] == [] and page.curves.view["charts"] == ""
     go_to(page, 0)
-    assert page.screens["inpaint"].view["pictures"]   # what was computed can still be stepped through
+    assert page.screens["inpaint"].view["pictures"]  # what was computed can still be stepped through
 
 
 def test_an_old_comparison_does_not_stay_beside_another_hole(make):
@@ -350,18 +402,30 @@ def test_comparisons_tell_their_progress(make, monkeypatch, index):
     page, said = make(), []
     page.status.observe(lambda change: said.append(change.new), names="value")
     page.tabs.selected_index = index
-    assert any("Search" in s and " of 10" in s for s in said) and any("Refinement" in s or "Gradient" in s for s in said)
+    assert any("Search" in s and " of 10" in s for s in said) and any(
+        "Refinement" in s or "Gradient" in s for s in said
+    )
 
 
 def test_run_and_stop_are_above_the_tabs(make):
     page = make()
-    assert {page.start, page.halt, page.preset, page.status} == set(page.children[0].children) and page.tabs is page.children[-1]
+    assert {page.start, page.halt, page.preset, page.status} == set(
+        page.children[0].children
+    ) and page.tabs is page.children[-1]
 
 
 def test_the_defaults_button_tells_its_errors(make, monkeypatch):
     page = make()
-    monkeypatch.setattr("cgi_helpers.lab.recipe.default_recipe", lambda session: (_ for _ in ()).throw(ValueError("selection.json is damaged.")))
-    next(b for box in page.tabs.children[0].children[2].children for b in getattr(box, "children", ()) if getattr(b, "description", "") == "Defaults").click()
+    monkeypatch.setattr(
+        "cgi_helpers.lab.recipe.default_recipe",
+        lambda session: (_ for _ in ()).throw(ValueError("selection.json is damaged.")),
+    )
+    next(
+        b
+        for box in page.tabs.children[0].children[2].children
+        for b in getattr(box, "children", ())
+        if getattr(b, "description", "") == "Defaults"
+    ).click()
     assert "selection.json is damaged." in page.notice.value
 
 
@@ -369,7 +433,9 @@ def test_a_damaged_choice_of_the_stage_is_a_sentence_and_the_page_runs(session, 
     monkeypatch.setattr(type(session), "up_to_date", lambda self, stage: True)
     monkeypatch.setattr(type(session), "load", lambda self, artifact: self.store.load(artifact, "tune", "now"))
     (session.store.own).mkdir(parents=True)
-    (session.store.own / "selection.json").write_text('{"metadata": {"name": "selection", "stage": "tune"}, "content": {}}')
+    (session.store.own / "selection.json").write_text(
+        '{"metadata": {"name": "selection", "stage": "tune"}, "content": {}}'
+    )
     page = LiveLab(session, synchronous=True, start=False)
     assert "selection" in page.notice.value and "python -m cgi_helpers" in page.notice.value
     equip(page.engine)
@@ -401,13 +467,18 @@ def test_missing_weights_are_a_sentence_and_the_page_can_be_used_once_they_are_t
 def test_missing_data_are_a_sentence_until_they_are_there(session, equip, root, monkeypatch):
     def missing(*args):
         raise FileNotFoundError("Fashion-MNIST was found nowhere: install it.")
+
     monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", missing)
     page = LiveLab(session, synchronous=True)
     assert "found nowhere: install it" in page.status.value and page.number.high == 0
     monkeypatch.undo()
     equip(page.engine)
     page._act(page.ask)
-    assert "Done" in page.status.value and page.number.high == len(session.data["test"]) - 1 and page.recipe() == default_recipe(session)
+    assert (
+        "Done" in page.status.value
+        and page.number.high == len(session.data["test"]) - 1
+        and page.recipe() == default_recipe(session)
+    )
     page.number.value = 3
     assert page.run.recipe.image == 3
 
@@ -434,14 +505,14 @@ def test_colour_in_every_tab(colour):
         assert "Done" in page.status.value and {x.shape for x in pictures} == {(3, size, size)}
         assert any(np.abs(x[0].astype(int) - x[1]).max() > 20 for x in pictures)
     page.tabs.selected_index = 0
-    page._choose_random()   # images without labels: all of them
+    page._choose_random()  # images without labels: all of them
     assert page.picture == "" and page.label.options == ("any class", "your picture") and page.kind.value == "<b></b>"
     page._act(page.save)
     assert np.asarray(Image.open(page.saved.with_suffix(".png"))).shape == (size, size, 3)
 
 
 def test_another_preset_is_chosen_on_the_page(make, session, root, monkeypatch):
-    assert make().preset.layout.display == "none" and available_presets() == []   # nothing to choose
+    assert make().preset.layout.display == "none" and available_presets() == []  # nothing to choose
     for folder in ("data/pretrained/paper", "artifacts/smoke"):
         (root / folder).mkdir(parents=True)
         (root / folder / "generator.safetensors").write_bytes(b"")
@@ -452,12 +523,15 @@ def test_another_preset_is_chosen_on_the_page(make, session, root, monkeypatch):
     monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", lambda *args, **options: session.data)
     page.preset.value = "paper"
     assert page.session.preset.name == "paper" and page.preset.value == "paper" and page.run is None
-    assert "python -m cgi_helpers" in page.status.value and "paper" in page.status.value   # it lacks weights: one sentence
+    assert (
+        "python -m cgi_helpers" in page.status.value and "paper" in page.status.value
+    )  # it lacks weights: one sentence
     page.preset.value = "smoke"
     assert page.session is session and page.recipe() == default_recipe(session)
 
 
 # --- with the worker's thread
+
 
 def gate(page):
     """Hold the worker at its first frame until `go` is set."""
@@ -468,6 +542,7 @@ def gate(page):
             reached.set()
             assert go.wait(LONG)
             yield run
+
     page.engine.stream = slow
     return reached, go
 
@@ -491,7 +566,7 @@ def test_stop_right_after_a_knob_says_so(make):
     reached, go = gate(page)
     page.ask()
     assert reached.wait(LONG)
-    page.knobs["steps"].value = 2   # waits behind the first run
+    page.knobs["steps"].value = 2  # waits behind the first run
     page.stop()
     go.set()
     assert page.worker.wait(LONG) and page.runs_started == 1 and "Stopped" in page.status.value
@@ -508,8 +583,13 @@ def test_a_bad_file_does_not_end_a_good_run(make):
     page.loader.taken("x.json", b"{")
     page._act(page.save)
     go.set()
-    assert page.worker.wait(LONG) and "Done" in page.status.value and page.runs_started == 1 and page.run.refined is not None
-    assert "no finished run to save" in page.notice.value   # it did not go with the next progress
+    assert (
+        page.worker.wait(LONG)
+        and "Done" in page.status.value
+        and page.runs_started == 1
+        and page.run.refined is not None
+    )
+    assert "no finished run to save" in page.notice.value  # it did not go with the next progress
 
 
 def test_an_error_about_the_present_image_ends_the_run_of_an_older_one(make, monkeypatch):
@@ -517,7 +597,9 @@ def test_an_error_about_the_present_image_ends_the_run_of_an_older_one(make, mon
     reached, go = gate(page)
     page.ask()
     assert reached.wait(LONG)
-    monkeypatch.setattr("cgi_helpers.lab.recipe.target", lambda *args: (_ for _ in ()).throw(FileNotFoundError("The data are gone.")))
+    monkeypatch.setattr(
+        "cgi_helpers.lab.recipe.target", lambda *args: (_ for _ in ()).throw(FileNotFoundError("The data are gone."))
+    )
     page.number.value = 3
     go.set()
     assert page.worker.wait(LONG) and "The data are gone." in page.status.value and page.run is None
@@ -540,7 +622,7 @@ def test_the_play_bar_is_usable_however_a_run_ends(make, how):
         page.painter.clear() if "error" in how else page.stop()
         go.set()
     assert page.worker.wait(LONG) and page.player.enabled and page.player.most == len(page.run.frames) - 1
-    assert how == "stop" or page.player.most == frames - 1   # the one that finished is still there
+    assert how == "stop" or page.player.most == frames - 1  # the one that finished is still there
     go_to(page, 0)
     assert page.index == 0
 
@@ -553,8 +635,9 @@ def test_of_two_threads_that_ask_at_once_the_newer_values_win(make):
         value = recipe()
         if threading.current_thread().name == "first" and not asked.is_set():
             asked.set()
-            newer.wait(0.5)   # seconds in which the other thread could overtake
+            newer.wait(0.5)  # seconds in which the other thread could overtake
         return value
+
     page.recipe = slow
     first = threading.Thread(target=page.ask, name="first")
     first.start()
@@ -574,6 +657,7 @@ def threads(monkeypatch):
         def start(self):
             started.append(self)
             super().start()
+
     monkeypatch.setattr(threading, "Thread", Noted)
     return lambda: [t for t in started if t.name == "lab-worker" and t.is_alive()]
 
@@ -587,6 +671,7 @@ def watch(page):
             for thing in (run, run.frames[-1]):
                 made[id(thing)] = weakref.ref(thing)
             yield run
+
     page.engine.stream = noted
 
     def alive():
@@ -594,6 +679,7 @@ def watch(page):
         there = [thing for thing in (ref() for ref in list(made.values())) if thing is not None]
         runs = sum(type(thing) is Run for thing in there)
         return runs, len(there) - runs
+
     return alive
 
 
@@ -630,12 +716,14 @@ def test_rounds_of_moves_with_a_full_cache_keep_no_more_than_the_cache(make, thr
     page.engine.cache.limit = 3
     for i in range(60):
         page.knobs["lam"].value = 0.001 * (i + 1)
-        if i % 5 == 4:   # some runs end, so that the cache fills
+        if i % 5 == 4:  # some runs end, so that the cache fills
             assert page.worker.wait(LONG)
             kept.append(alive())
     assert len(threads()) <= 1 and len(page.engine.cache) == 3
     frames = len(page.run.frames)
-    assert all(runs <= 3 + 1 and images <= (3 + 1) * frames for runs, images in kept), kept   # those remembered and the one shown
+    assert all(runs <= 3 + 1 and images <= (3 + 1) * frames for runs, images in kept), (
+        kept
+    )  # those remembered and the one shown
 
 
 def test_a_new_page_closes_the_older_one_of_its_session(make, threads):
@@ -653,7 +741,7 @@ def test_a_new_page_closes_the_older_one_of_its_session(make, threads):
     assert old() is None
     newer_widgets = set(_instances) - before
     newer.close()
-    newer.close()   # twice does no harm
+    newer.close()  # twice does no harm
     newer.ask()
     assert threads() == [] and newer_widgets and not newer_widgets & set(_instances)
 
@@ -677,12 +765,14 @@ def test_a_control_set_by_the_worker_does_not_swallow_one_moved_by_the_reader(ma
         inside.set()
         assert moved.wait(LONG)
         showing(view)
+
     page._put = put
     page.ask()
     assert inside.wait(LONG)
 
     def move():
         page.knobs["steps"].value = 2
+
     reader = threading.Thread(target=move)
     reader.start()
     moved.set()

@@ -80,11 +80,20 @@ def test_rectangles_are_added_and_clipped():
     assert torch.equal(painter.mask, expected) and painter.message == ""
     past = list(painter.past)
     tell(painter, do="rectangle", box=[1, 2, 3, 4])
-    assert "part of the hole already" in painter.message and painter.past == past   # nothing silent, nothing to undo
+    assert "part of the hole already" in painter.message and painter.past == past  # nothing silent, nothing to undo
 
 
-@pytest.mark.parametrize("box, sentence", [([8, 0, 2, 2], "no pixel inside"), ([0, 0, 0, 5], "no pixel inside"), ([2, 2, -1, 3], "no pixel inside"),
-                                           ([0, -9, 4, 4], "no pixel inside"), ([None, 0, 1, 1], "four whole numbers"), (["a", 0, 1, 1], "four whole numbers")])
+@pytest.mark.parametrize(
+    "box, sentence",
+    [
+        ([8, 0, 2, 2], "no pixel inside"),
+        ([0, 0, 0, 5], "no pixel inside"),
+        ([2, 2, -1, 3], "no pixel inside"),
+        ([0, -9, 4, 4], "no pixel inside"),
+        ([None, 0, 1, 1], "four whole numbers"),
+        (["a", 0, 1, 1], "four whole numbers"),
+    ],
+)
 def test_a_rectangle_without_pixels_is_refused_with_a_sentence(box, sentence):
     painter = Painter(8)
     with pytest.raises(ValueError, match=sentence):

@@ -25,23 +25,49 @@ from cgi_helpers.pipeline.session import start
 
 def test_defaults_are_the_presets_best_search_and_refinement(session):
     r, p = default_recipe(session), session.preset
-    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == ("warm start", WARM_ITERATIONS, p.lam, 2, p.shapings["per_image"].steps)
-    assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (p.shapings["per_image"].step_size, "best", p.mask, 0, "", 1)
+    assert (r.search, r.iterations, r.lam, r.layer, r.steps) == (
+        "warm start",
+        WARM_ITERATIONS,
+        p.lam,
+        2,
+        p.shapings["per_image"].steps,
+    )
+    assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (
+        p.shapings["per_image"].step_size,
+        "best",
+        p.mask,
+        0,
+        "",
+        1,
+    )
     assert r.epochs == p.shapings["per_image"].epochs[-1]  # nothing was chosen yet
 
 
 def test_the_stage_that_validation_chose_is_the_default(monkeypatch):
     monkeypatch.delenv("CGI_ROOT")  # the shipped choice of preset laptop
     laptop = start("laptop", device="cpu", progress=False)
-    chosen = json.loads((laptop.store.shipped / "selection.json").read_text())["content"]["stages"]["collaborative_independent_best"]
+    chosen = json.loads((laptop.store.shipped / "selection.json").read_text())["content"]["stages"][
+        "collaborative_independent_best"
+    ]
     assert str(default_recipe(laptop).epochs) == chosen
 
 
 def test_there_and_back(session):
     own = torch.rand(1, 1, 64, 64, generator=generator("own")) * 2 - 1
     hole = pattern_mask(64, generator("hole"))
-    r = replace(default_recipe(session), picture=picture_text(own), hole=hole_text(hole), lam=0.1 + 0.2, epochs=0.5, stop="probabilistic")
-    assert parse(dump(r, session), session) == (r, None, "") and parse(dump(r, session, 3).encode(), session) == (r, 3, "")
+    r = replace(
+        default_recipe(session),
+        picture=picture_text(own),
+        hole=hole_text(hole),
+        lam=0.1 + 0.2,
+        epochs=0.5,
+        stop="probabilistic",
+    )
+    assert parse(dump(r, session), session) == (r, None, "") and parse(dump(r, session, 3).encode(), session) == (
+        r,
+        3,
+        "",
+    )
     assert torch.equal(hole_mask(r, session), hole)
     torch.testing.assert_close(target(r, session), own, rtol=0, atol=0.5 / 127.5 + 1e-6)
     rounded = target(r, session)
@@ -69,30 +95,68 @@ def broken(session, **change):
 NONE = "not a recipe"
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"format": "other"}, NONE), ({"format": None}, NONE), ({"recipe": None}, NONE), ({"recipe": []}, NONE), ({"layer": None}, NONE),
-    ({"extra": 1}, NONE), ({"layer": "two"}, NONE), ({"hole": 3}, NONE), ({"layer": [2]}, NONE), ({"preset": "paper"}, "saved with preset 'paper'"),
-    ({"layer": 5}, "layer must be"), ({"layer": -1}, "layer must be"), ({"stop": "never"}, "stop must be"), ({"search": "magic"}, "search must be"),
-    ({"epochs": 3}, "epochs must be"), ({"iterations": 10 ** 9}, "iterations must be"), ({"restarts": 0}, "restarts must be"),
-    ({"image": -1}, "image must be"), ({"lam": float("inf")}, "lam must"), ({"step_size": -1}, "step_size must"), ({"hole": "square"}, "Unknown hole"),
-    ({"lam": 1e-9}, "lam must"), ({"lam": 50}, "lam must"), ({"lam": float("nan")}, "lam must"), ({"step_size": 30}, "step_size must"),
-    ({"step_size": 0}, "step_size must"),
-    ({"steps": True}, NONE), ({"steps": 3.0}, NONE), ({"lam": True}, NONE), ({"epochs": "2"}, NONE), ({"seed": None}, NONE), ({"lam": 10 ** 400}, NONE),
-    ({"hole": "drawn:AAAA"}, "hole is damaged"), ({"picture": "AAAA"}, "picture is damaged"), ({"frame": -1}, "frame must be"),
-    ({"frame": 10 ** 5}, "frame must be"), ({"frame": True}, NONE), ({"frame": "1"}, NONE), ({"hole": "x" * 10 ** 5}, "Unknown hole")])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"format": "other"}, NONE),
+        ({"format": None}, NONE),
+        ({"recipe": None}, NONE),
+        ({"recipe": []}, NONE),
+        ({"layer": None}, NONE),
+        ({"extra": 1}, NONE),
+        ({"layer": "two"}, NONE),
+        ({"hole": 3}, NONE),
+        ({"layer": [2]}, NONE),
+        ({"preset": "paper"}, "saved with preset 'paper'"),
+        ({"layer": 5}, "layer must be"),
+        ({"layer": -1}, "layer must be"),
+        ({"stop": "never"}, "stop must be"),
+        ({"search": "magic"}, "search must be"),
+        ({"epochs": 3}, "epochs must be"),
+        ({"iterations": 10**9}, "iterations must be"),
+        ({"restarts": 0}, "restarts must be"),
+        ({"image": -1}, "image must be"),
+        ({"lam": float("inf")}, "lam must"),
+        ({"step_size": -1}, "step_size must"),
+        ({"hole": "square"}, "Unknown hole"),
+        ({"lam": 1e-9}, "lam must"),
+        ({"lam": 50}, "lam must"),
+        ({"lam": float("nan")}, "lam must"),
+        ({"step_size": 30}, "step_size must"),
+        ({"step_size": 0}, "step_size must"),
+        ({"steps": True}, NONE),
+        ({"steps": 3.0}, NONE),
+        ({"lam": True}, NONE),
+        ({"epochs": "2"}, NONE),
+        ({"seed": None}, NONE),
+        ({"lam": 10**400}, NONE),
+        ({"hole": "drawn:AAAA"}, "hole is damaged"),
+        ({"picture": "AAAA"}, "picture is damaged"),
+        ({"frame": -1}, "frame must be"),
+        ({"frame": 10**5}, "frame must be"),
+        ({"frame": True}, NONE),
+        ({"frame": "1"}, NONE),
+        ({"hole": "x" * 10**5}, "Unknown hole"),
+    ],
+)
 def test_what_is_no_recipe_is_refused_in_one_sentence(session, change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         parse(broken(session, **change), session)
     assert str(error.value).endswith(".") and "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "3", "\x00\x01", '{"format": "cgi live lab 1"}', b"\xff\xfe\xfa", "[" * 10 ** 5])
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", "3", "\x00\x01", '{"format": "cgi live lab 1"}', b"\xff\xfe\xfa", "[" * 10**5]
+)
 def test_other_files_are_refused(session, text):
     with pytest.raises(ValueError, match=NONE):
         parse(text, session)
 
 
-@pytest.mark.parametrize("field, text", [("hole", "drawn:AAAA"), ("hole", "drawn:%%%"), ("hole", "drawn:"), ("picture", "AAAA"), ("picture", "é")])
+@pytest.mark.parametrize(
+    "field, text",
+    [("hole", "drawn:AAAA"), ("hole", "drawn:%%%"), ("hole", "drawn:"), ("picture", "AAAA"), ("picture", "é")],
+)
 def test_damaged_pixels_are_refused(session, field, text):
     r = replace(default_recipe(session), **{field: text})
     with pytest.raises(ValueError, match="damaged or of another image size"):
@@ -104,7 +168,7 @@ def test_other_networks_are_told(session):
     assert recipe == default_recipe(session) and note == "It was saved with other networks, so its pixels may differ."
     for fact, text in recipes.FACTS.items():
         assert text in parse(broken(session, **{fact: "other"}), session)[2]
-        assert text in parse(broken(session, **{fact: None}), session)[2]   # a file that does not say
+        assert text in parse(broken(session, **{fact: None}), session)[2]  # a file that does not say
     both = parse(broken(session, device="cuda", torch="1.0"), session)[2]
     assert both == "It was saved with another kind of device and another version of torch, so its pixels may differ."
 
@@ -116,21 +180,23 @@ def test_another_image_of_the_same_number_is_told(session):
 
 
 def test_a_file_with_a_byte_order_mark_is_read(session):
-    assert parse(b"\xef\xbb\xbf" + dump(default_recipe(session), session).encode(), session)[0] == default_recipe(session)
+    assert parse(b"\xef\xbb\xbf" + dump(default_recipe(session), session).encode(), session)[0] == default_recipe(
+        session
+    )
 
 
-@pytest.mark.parametrize("seed", [10 ** 6 + 1, 2 ** 31 - 1, 2 ** 40 + 5, -3])
+@pytest.mark.parametrize("seed", [10**6 + 1, 2**31 - 1, 2**40 + 5, -3])
 def test_defaults_are_valid_for_every_seed_of_a_session(seed, root):
     session = start("smoke", seed, device="cpu", progress=False)
     r = recipes.check(default_recipe(session), session)
-    assert r.seed == seed or not 0 <= seed < 2 ** 31
+    assert r.seed == seed or not 0 <= seed < 2**31
 
 
 @pytest.mark.parametrize("name", recipes.RANGES)
 def test_knobs_offer_what_a_recipe_may_ask_for(session, name):
     knob = make_knobs(session, default_recipe(session))[name]
     low, high = recipes.RANGES[name]
-    assert getattr(knob, "step", 1) == 1   # the browser rounds to steps what is typed or loaded
+    assert getattr(knob, "step", 1) == 1  # the browser rounds to steps what is typed or loaded
     for value in (low, high):
         knob.value = value
         assert knob.value == value and recipes.check(replace(default_recipe(session), **{name: value}), session)

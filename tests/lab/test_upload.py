@@ -29,8 +29,12 @@ def chunk(kind, content):
 
 def huge_png(width, height):
     """A PNG whose header promises so many pixels; there are none."""
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"\0"))
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_picture_of_the_right_size_keeps_its_pixels():
@@ -46,7 +50,9 @@ def test_large_pictures_are_averaged_and_small_ones_enlarged():
     assert (read_image(file(grey(np.full((5, 5), 255))))[0] == 1).all()
 
 
-@pytest.mark.parametrize("shape, rows, columns", [((30, 90), slice(21, 42), slice(0, 64)), ((5000, 1), slice(0, 64), slice(31, 32))])
+@pytest.mark.parametrize(
+    "shape, rows, columns", [((30, 90), slice(21, 42), slice(0, 64)), ((5000, 1), slice(0, 64), slice(31, 32))]
+)
 def test_the_whole_picture_is_kept_on_black(shape, rows, columns):
     x, _ = read_image(file(grey(np.full(shape, 255))))
     white = x[0, 0] > 0.99
@@ -56,7 +62,9 @@ def test_the_whole_picture_is_kept_on_black(shape, rows, columns):
 
 def test_jpeg_and_colour_become_grey():
     x, _ = read_image(file(Image.new("RGB", (200, 200), (0, 255, 0)), "JPEG", quality=95))
-    assert x.shape == (1, 1, 64, 64) and x.mean().item() == pytest.approx(150 / 127.5 - 1, abs=0.02)  # luminance of green
+    assert x.shape == (1, 1, 64, 64) and x.mean().item() == pytest.approx(
+        150 / 127.5 - 1, abs=0.02
+    )  # luminance of green
     assert read_image(file(Image.new("RGB", (20, 20), (255, 0, 0))), channels=3)[0][0, :, 5, 5].tolist() == [1, -1, -1]
     assert read_image(file(Image.new("CMYK", (20, 20)), "JPEG"))[0].min() > 0.98
 
@@ -65,14 +73,20 @@ def test_jpeg_and_colour_become_grey():
 def test_webp_and_bmp_keep_their_pixels(kind, options):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     content = file(grey(pixels), kind, **options)
-    assert torch.equal(read_image(content, channels=3)[0], torch.tensor(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1)
+    assert torch.equal(
+        read_image(content, channels=3)[0], torch.tensor(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    )
     assert read_image(content)[0].shape == (1, 1, 64, 64)
     see_through = file(Image.new("RGBA", (9, 9), (255, 255, 255, 0)), kind, **options)
     assert kind == "BMP" or read_image(see_through)[1] == "Its transparent parts became black."
 
 
 def test_modes_of_png():
-    white = [file(Image.fromarray(np.full((9, 9), 65535, np.uint16))), file(Image.new("1", (9, 9), 1)), file(Image.new("P", (9, 9), 0), transparency=None)]
+    white = [
+        file(Image.fromarray(np.full((9, 9), 65535, np.uint16))),
+        file(Image.new("1", (9, 9), 1)),
+        file(Image.new("P", (9, 9), 0), transparency=None),
+    ]
     assert (read_image(white[0])[0] == 1).all() and (read_image(white[1])[0] == 1).all()
     half = read_image(file(Image.fromarray(np.full((9, 9), 32896, np.uint16))))[0]
     assert half.abs().max() < 0.01
@@ -110,14 +124,16 @@ def test_a_large_picture_of_16_bits_becomes_small_before_anything_else():
     tracemalloc.start()
     try:
         x, _ = read_image(content)
-        assert tracemalloc.get_traced_memory()[1] < 20e6 and x.abs().max() < 0.01  # bytes of arrays; 49 million floats are 392 MB
+        assert (
+            tracemalloc.get_traced_memory()[1] < 20e6 and x.abs().max() < 0.01
+        )  # bytes of arrays; 49 million floats are 392 MB
     finally:
         tracemalloc.stop()
 
 
 def test_large_transparent_and_palette_pictures_are_averaged():
     half = np.zeros((640, 640, 4), np.uint8)
-    half[::2] = 255   # white and opaque, every second row
+    half[::2] = 255  # white and opaque, every second row
     x, note = read_image(file(Image.fromarray(half)))
     assert x.abs().max() < 0.02 and note == "Its transparent parts became black."
     palette = Image.fromarray(np.indices((640, 640)).sum(0).astype(np.uint8) % 2, "P")
@@ -129,15 +145,27 @@ def test_large_transparent_and_palette_pictures_are_averaged():
 NOISE = file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))))
 
 
-@pytest.mark.parametrize("content, sentence", [
-    (b"", "is empty"), (b"hello, I am text", "not a picture that can be read"), (NOISE[:3000], "damaged or incomplete"), (NOISE[:20], "damaged or incomplete|not a picture"),
-    (file(grey(np.zeros((9, 9))), "GIF"), f"not a picture that can be read: choose {TAKEN}"),
-    (file(grey(np.zeros((9, 9))), "TIFF"), f"not a picture that can be read: choose {TAKEN}"),
-    (file(grey(np.zeros((7_100, 7_100))), "BMP"), "50 megapixels, more than 50"),
-    (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "WEBP")[:900], "damaged or incomplete|not a picture"),
-    (file(grey(np.zeros((99, 99))), "BMP")[:900], "damaged or incomplete"), (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "JPEG")[:900], "damaged or incomplete"),
-    (NOISE[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2 ** 21))) + NOISE[33:], "damaged or incomplete"),
-    (huge_png(10_000, 5_001), "50 megapixels, more than 50"), (huge_png(60_000, 60_000), "more than 50")])
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"", "is empty"),
+        (b"hello, I am text", "not a picture that can be read"),
+        (NOISE[:3000], "damaged or incomplete"),
+        (NOISE[:20], "damaged or incomplete|not a picture"),
+        (file(grey(np.zeros((9, 9))), "GIF"), f"not a picture that can be read: choose {TAKEN}"),
+        (file(grey(np.zeros((9, 9))), "TIFF"), f"not a picture that can be read: choose {TAKEN}"),
+        (file(grey(np.zeros((7_100, 7_100))), "BMP"), "50 megapixels, more than 50"),
+        (
+            file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "WEBP")[:900],
+            "damaged or incomplete|not a picture",
+        ),
+        (file(grey(np.zeros((99, 99))), "BMP")[:900], "damaged or incomplete"),
+        (file(grey(np.random.default_rng(1).integers(0, 256, (99, 99))), "JPEG")[:900], "damaged or incomplete"),
+        (NOISE[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))) + NOISE[33:], "damaged or incomplete"),
+        (huge_png(10_000, 5_001), "50 megapixels, more than 50"),
+        (huge_png(60_000, 60_000), "more than 50"),
+    ],
+)
 def test_everything_else_is_refused_in_one_sentence(content, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         read_image(content, "my.png")
@@ -145,8 +173,10 @@ def test_everything_else_is_refused_in_one_sentence(content, sentence):
 
 
 def test_a_huge_picture_is_refused_before_it_is_decoded():
-    content = [file(grey(np.zeros((7_100, 7_100))), kind, **options)   # 50.4 megapixels in 50 kB and 34 bytes
-               for kind, options in (("PNG", {}), ("WEBP", dict(lossless=True, quality=0, method=0)))]
+    content = [
+        file(grey(np.zeros((7_100, 7_100))), kind, **options)  # 50.4 megapixels in 50 kB and 34 bytes
+        for kind, options in (("PNG", {}), ("WEBP", dict(lossless=True, quality=0, method=0)))
+    ]
     tracemalloc.start()
     try:
         for one in content:

@@ -31,10 +31,14 @@ def test_pictures_survive_the_way_to_the_browser():
 
 def test_the_last_screen_shows_the_refined_picture_its_input_and_its_change(run):
     got = shown(views.run_view(run, len(run.frames) - 1))
-    assert np.array_equal(got["refined"], to_bytes(run.refined[0])) and np.array_equal(got["original"], to_bytes(run.y[0]))
+    assert np.array_equal(got["refined"], to_bytes(run.refined[0])) and np.array_equal(
+        got["original"], to_bytes(run.y[0])
+    )
     hole = run.mask[0, 0].numpy() == 0
-    blue = np.array([int(HOLE[i:i + 2], 16) for i in (1, 3, 5)])
-    assert (got["input"][:, hole] == blue[:, None]).all() and np.array_equal(got["input"][:, ~hole], np.repeat(to_bytes(run.y[0])[:, ~hole], 3, 0))
+    blue = np.array([int(HOLE[i : i + 2], 16) for i in (1, 3, 5)])
+    assert (got["input"][:, hole] == blue[:, None]).all() and np.array_equal(
+        got["input"][:, ~hole], np.repeat(to_bytes(run.y[0])[:, ~hole], 3, 0)
+    )
     change = np.abs(to_bytes(run.refined[0]).astype(int) - to_bytes(run.semantic[0])).max(0) / 127.5
     assert np.array_equal(got["change"], views.heat(change, views.CHANGE)) and change.max() > 0
 
@@ -43,12 +47,14 @@ def test_a_screen_of_the_search_shows_its_iterate(run):
     view = views.run_view(run, 3)
     assert np.array_equal(shown(view)["filled by the search"], run.frames[3].image)
     assert "iter. 3" in view["pictures"][1]["note"]
-    psnr = 10 * np.log10(255 ** 2 / np.mean((run.frames[3].image.astype(float) - to_bytes(run.y[0])) ** 2))
+    psnr = 10 * np.log10(255**2 / np.mean((run.frames[3].image.astype(float) - to_bytes(run.y[0])) ** 2))
     assert f"PSNR {psnr:.1f} dB" in view["pictures"][1]["note"]
 
 
 def test_heat_grows_darker_and_saturates():
-    colours = views.heat(np.array([[0, 0.1, 0.25, 0.5, 0.9]]), 0.5).astype(int)[:, 0].sum(0)  # brightness of the five pixels
+    colours = (
+        views.heat(np.array([[0, 0.1, 0.25, 0.5, 0.9]]), 0.5).astype(int)[:, 0].sum(0)
+    )  # brightness of the five pixels
     assert (np.diff(colours[:4]) < 0).all() and colours[3] == colours[4]
 
 
@@ -73,24 +79,44 @@ def test_a_chart_places_its_extremes():
 
 
 def test_the_verdict_is_about_the_picture_shown_and_names_its_judge(run):
-    frames = [replace(f, kept=1 if f.phase == "refine" and f.step else f.kept, logit=3.0, score=-1.0 if f.phase == "refine" else f.score) for f in run.frames]
+    frames = [
+        replace(
+            f,
+            kept=1 if f.phase == "refine" and f.step else f.kept,
+            logit=3.0,
+            score=-1.0 if f.phase == "refine" else f.score,
+        )
+        for f in run.frames
+    ]
     other = replace(run, frames=frames, recipe=replace(run.recipe, epochs=0.5))
     notes = [p["note"] for p in views.run_view(other, len(frames) - 1)["pictures"]]
-    assert notes[1].startswith(f"step {frames[-1].step}, 1 kept, PSNR") and notes[2] == f"D shaped 0.5: {views.probability(-1.0)} real"
-    assert views.run_view(other, 0)["pictures"][2]["note"] == f"D unshaped: {views.probability(3.0)} real"   # the search knows the unshaped one only
+    assert (
+        notes[1].startswith(f"step {frames[-1].step}, 1 kept, PSNR")
+        and notes[2] == f"D shaped 0.5: {views.probability(-1.0)} real"
+    )
+    assert (
+        views.run_view(other, 0)["pictures"][2]["note"] == f"D unshaped: {views.probability(3.0)} real"
+    )  # the search knows the unshaped one only
 
 
 def test_probabilities_are_never_rounded_to_certainty():
-    assert views.probability(0) == "50.0 %" and views.probability(-30) == "less than 0.1 %" and views.probability(800) == "more than 99.9 %"
+    assert (
+        views.probability(0) == "50.0 %"
+        and views.probability(-30) == "less than 0.1 %"
+        and views.probability(800) == "more than 99.9 %"
+    )
 
 
 def test_other_screens_hold_what_was_computed(run, session, equip):
     import threading
+
     engine, never = equip(Engine(session)), threading.Event()
     recipe = run.recipe
     _, images = result = engine.compare(recipe, never)
     got = shown(views.compare_view(*result))
-    assert np.array_equal(got["D unshaped"], to_bytes(images[0][0])) and np.array_equal(got["D shaped 2 epochs"], to_bytes(images[2][0]))
+    assert np.array_equal(got["D unshaped"], to_bytes(images[0][0])) and np.array_equal(
+        got["D shaped 2 epochs"], to_bytes(images[2][0])
+    )
     assert np.array_equal(got["search alone"], to_bytes(images["semantic"][0]))
     _, several, _ = result = engine.diversity(recipe, 3, never)
     got = shown(views.diversity_view(*result))
@@ -100,7 +126,10 @@ def test_other_screens_hold_what_was_computed(run, session, equip):
     assert len(notes) == 2 * len(maps) and all(re.fullmatch(r"\d+ % in the hole", n) for n in notes)
 
 
-LONG = "A title that goes on and on, long enough that it needs more lines than one whatever the width: nobody reads it all. " * 2
+LONG = (
+    "A title that goes on and on, long enough that it needs more lines than one whatever the width: nobody reads it all. "
+    * 2
+)
 
 
 @pytest.mark.parametrize("columns", [2, 4, 8])
@@ -115,7 +144,7 @@ def test_no_text_of_a_figure_leaves_its_canvas_or_meets_another(run, columns):
     assert sum("nobody" in text for text, _ in boxes) == 1
     for i, (text, box) in enumerate(boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
-        assert not any(box.padded(-1).overlaps(other.padded(-1)) for _, other in boxes[i + 1:]), text
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for _, other in boxes[i + 1 :]), text
 
 
 def test_the_figure_of_a_screen_has_all_its_pictures(run):

@@ -54,8 +54,12 @@ def sizes(notebook):
         yield f"has {sum(n >= SHORT for n in counts)} of {len(counts)} code cells with {SHORT} lines or more"
     if max(counts) > LONGEST:
         yield f"has a code cell of {max(counts)} lines, more than {LONGEST}"
-    found = [node.name for cell in code_cells(notebook) for node in ast.walk(tree(cell))
-             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    found = [
+        node.name
+        for cell in code_cells(notebook)
+        for node in ast.walk(tree(cell))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    ]
     if len(found) > DEFINITIONS:
         yield f"defines {', '.join(found)}: more than {DEFINITIONS}"
 
@@ -79,7 +83,9 @@ def head(notebook):
     names = [ast.unparse(t) for s in body if isinstance(s, ast.Assign) for t in s.targets]
     if names[:3] != ["preset", "seed", "device"]:
         yield "lacks one of the parameters preset, seed, device"
-    if not re.match(r"session = (stages\.|session\.)?start\(preset, seed, device\)\n", text(cells[2])) or "session.describe()" not in text(cells[2]):
+    if not re.match(
+        r"session = (stages\.|session\.)?start\(preset, seed, device\)\n", text(cells[2])
+    ) or "session.describe()" not in text(cells[2]):
         yield "does not open and describe the session right after the parameters"
 
 
@@ -89,15 +95,30 @@ def body(notebook):
     if not any("torch.testing.assert_close(" in text(cell) for cell in cells):
         yield "checks no step by hand with torch.testing.assert_close"
     for node in (node for cell in cells for node in ast.walk(tree(cell))):
-        if isinstance(node, ast.Constant) and node.value in PRESETS or isinstance(node, ast.Name) and node.id in PRESETS:
+        if (
+            isinstance(node, ast.Constant)
+            and node.value in PRESETS
+            or isinstance(node, ast.Name)
+            and node.id in PRESETS
+        ):
             yield f"asks for the preset in line: {ast.unparse(node)}"
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "session.figure" and isinstance(node.args[1], ast.Constant) \
-                and node.args[1].value not in about.get("figures", []):
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "session.figure"
+            and isinstance(node.args[1], ast.Constant)
+            and node.args[1].value not in about.get("figures", [])
+        ):
             yield f"saves the figure {node.args[1].value} but does not name it in its metadata"
-    if not any(re.search(r"^## .*limits", text(c), re.I | re.M) for c in notebook["cells"] if c["cell_type"] == "markdown"):
+    if not any(
+        re.search(r"^## .*limits", text(c), re.I | re.M) for c in notebook["cells"] if c["cell_type"] == "markdown"
+    ):
         yield "does not say its limits"
     end = tree(cells[-1]).body[-1]
-    if not (isinstance(end, ast.Expr) and isinstance(end.value, ast.Call) and ast.unparse(end.value.func) == "session.record"):
+    if not (
+        isinstance(end, ast.Expr)
+        and isinstance(end.value, ast.Call)
+        and ast.unparse(end.value.func) == "session.record"
+    ):
         yield "does not end with session.record"
     if notebook["cells"][-1]["cell_type"] != "code":
         yield "goes on after its last code cell"
@@ -152,21 +173,37 @@ def test_they_are_numbered_and_nothing_is_repeated_between_them():
 
 
 def code(source, id, **metadata):
-    return {"cell_type": "code", "id": id, "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
+    return {
+        "cell_type": "code",
+        "id": id,
+        "metadata": metadata,
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
 
 
 def good():
     """The smallest notebook that keeps the template."""
-    cells = [{"cell_type": "markdown", "id": "title", "metadata": {}, "source":
-              "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n|---|---|---|---|---|\n\n## Limits\n"},
-             code("%matplotlib inline\nimport torch", "imports"),
-             code('preset = None\nseed = 0\ndevice = "auto"', "parameters", tags=["parameters"]),
-             code("session = stages.start(preset, seed, device)\nprint(session.describe())", "session"),
-             code("torch.testing.assert_close(1, 1)", "by-hand"),
-             *(code(f"a = {i}\nb = a\nc = b", f"cell-{i}") for i in range(8)),
-             code('session.figure(None, "fig01_good")', "figure"),
-             code('session.record("07_good", {"preset": session.preset.name})', "record")]
-    return {"cells": cells, "metadata": {"cgi": {"stages": ["train"], "figures": ["fig01_good"]}, "kernelspec": {"name": "python3"}}}
+    cells = [
+        {
+            "cell_type": "markdown",
+            "id": "title",
+            "metadata": {},
+            "source": "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n|---|---|---|---|---|\n\n## Limits\n",
+        },
+        code("%matplotlib inline\nimport torch", "imports"),
+        code('preset = None\nseed = 0\ndevice = "auto"', "parameters", tags=["parameters"]),
+        code("session = stages.start(preset, seed, device)\nprint(session.describe())", "session"),
+        code("torch.testing.assert_close(1, 1)", "by-hand"),
+        *(code(f"a = {i}\nb = a\nc = b", f"cell-{i}") for i in range(8)),
+        code('session.figure(None, "fig01_good")', "figure"),
+        code('session.record("07_good", {"preset": session.preset.name})', "record"),
+    ]
+    return {
+        "cells": cells,
+        "metadata": {"cgi": {"stages": ["train"], "figures": ["fig01_good"]}, "kernelspec": {"name": "python3"}},
+    }
 
 
 def cell(notebook, id):
@@ -184,9 +221,13 @@ BAD = {
     "15 lines or more": lambda nb: [cell(nb, f"cell-{i}").update(source="a = 1\n" * 15) for i in range(2)],
     "of 26 lines": swap("cell-0", "a = 1\n" * 26),
     "defines f, g, C": swap("cell-0", "def f(): pass\ndef g(): pass\nclass C: pass"),
-    "title that is a question": swap("title", "# 07 · This is good.\n\n| reads | writes | time: smoke | laptop | paper |\n\n## Limits"),
+    "title that is a question": swap(
+        "title", "# 07 · This is good.\n\n| reads | writes | time: smoke | laptop | paper |\n\n## Limits"
+    ),
     "no table": swap("title", "# 07 · Is this good?\n\n## Limits"),
-    "does not say its limits": swap("title", "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n"),
+    "does not say its limits": swap(
+        "title", "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n"
+    ),
     "no single cell tagged": lambda nb: cell(nb, "parameters").update(metadata={}),
     "more than literals": swap("parameters", 'preset = None\nseed = 0\ndevice = "auto"\nhalf = seed / 2'),
     "lacks one of the parameters": swap("parameters", "preset = None\nseed = 0"),
@@ -196,13 +237,17 @@ BAD = {
     "asks for the preset in line: smoke": swap("cell-0", "if smoke:\n    a = 1"),
     "does not name it in its metadata": swap("figure", 'session.figure(None, "fig02_other")'),
     "does not end with session.record": swap("record", 'session.record("07_good", {})\nprint("done")'),
-    "goes on after": lambda nb: nb["cells"].append({"cell_type": "markdown", "id": "end", "metadata": {}, "source": "The end."}),
+    "goes on after": lambda nb: nb["cells"].append(
+        {"cell_type": "markdown", "id": "end", "metadata": {}, "source": "The end."}
+    ),
     "no list of figures": lambda nb: nb["metadata"]["cgi"].update(figures=[]),
     "no list of stages": lambda nb: nb["metadata"]["cgi"].pop("stages"),
     "unknown stages": lambda nb: nb["metadata"]["cgi"].update(stages=["trian"]),
     "kernel python3": lambda nb: nb["metadata"].pop("kernelspec"),
     "unique cell ids": lambda nb: cell(nb, "cell-1").update(id="cell-0"),
-    "strip it": lambda nb: cell(nb, "cell-0").update(outputs=[{"output_type": "stream", "name": "stdout", "text": "1"}]),
+    "strip it": lambda nb: cell(nb, "cell-0").update(
+        outputs=[{"output_type": "stream", "name": "stdout", "text": "1"}]
+    ),
     "execution counts": lambda nb: cell(nb, "cell-0").update(execution_count=3),
     "traces of a run": lambda nb: nb["metadata"].update(papermill={}),
 }

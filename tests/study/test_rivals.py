@@ -155,7 +155,7 @@ def test_patchmatch_takes_patches_from_training_images():
 
 def test_poisson_of_the_right_gradients_is_exact():
     y = 0.5 * images(3)
-    darker = Completion("darker", lambda y_, mask: y[:len(y_)] - 0.2, whole=True)
+    darker = Completion("darker", lambda y_, mask: y[: len(y_)] - 0.2, whole=True)
     assert hole_error(darker(y, MASK), y) == pytest.approx(0.2)
     torch.testing.assert_close(poisson(darker)(y, MASK), y, atol=1e-5, rtol=0)
     assert poisson(darker).name == "darker_poisson"
@@ -170,7 +170,7 @@ def test_poisson_takes_a_hole_per_image():
     train, y = split(images(20)), images(4, seed=1)
     masks = torch.cat([MASK, center_mask(SIZE, 0.1), MASK, center_mask(SIZE, 0.5)])
     method = poisson(fit("mean", train, MASK))
-    together, alone = method(y, masks), torch.cat([method(y[i:i + 1], masks[i:i + 1]) for i in range(4)])
+    together, alone = method(y, masks), torch.cat([method(y[i : i + 1], masks[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
@@ -184,13 +184,24 @@ def test_feed_forward_rivals_repeat_with_their_seed(name):
 # ---- one interface
 
 
-SETTINGS = {"ridge": {"penalties": (1.0,)}, "telea": {"radii": (3,)}, "navier_stokes": {"radii": (3,)},
-            "low_rank": {"ranks": (1,), "inner": 5}, "patchmatch": {"patches": (1,)},
-            "patchmatch_training": {"patches": (1,)},
-            "unet": {"iterations": 2, "width": 4}, "fourier_conv": {"iterations": 2, "width": 4},
-            "context_encoder": {"iterations": 2, "width": 4}}
-NEEDS = {"telea": "cv2", "navier_stokes": "cv2", "biharmonic": "skimage", "patchmatch": "patchmatch",
-         "patchmatch_training": "patchmatch"}
+SETTINGS = {
+    "ridge": {"penalties": (1.0,)},
+    "telea": {"radii": (3,)},
+    "navier_stokes": {"radii": (3,)},
+    "low_rank": {"ranks": (1,), "inner": 5},
+    "patchmatch": {"patches": (1,)},
+    "patchmatch_training": {"patches": (1,)},
+    "unet": {"iterations": 2, "width": 4},
+    "fourier_conv": {"iterations": 2, "width": 4},
+    "context_encoder": {"iterations": 2, "width": 4},
+}
+NEEDS = {
+    "telea": "cv2",
+    "navier_stokes": "cv2",
+    "biharmonic": "skimage",
+    "patchmatch": "patchmatch",
+    "patchmatch_training": "patchmatch",
+}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -220,16 +231,19 @@ def batch_mean(y, mask):
     return composite(y, y.mean(0, keepdim=True).expand_as(y), mask)
 
 
-@pytest.mark.parametrize("function, what", [
-    (lambda y, mask: y * 0.5, "changes known pixels"),
-    (lambda y, mask: y[:1], "returns"),
-    (lambda y, mask: y.double(), "returns"),
-    (lambda y, mask: y.numpy(), "returns ndarray"),
-    (lambda y, mask: composite(y, torch.full_like(y, torch.nan), mask), "not finite"),
-    (lambda y, mask: composite(y, torch.full_like(y, 2), mask), "outside"),
-    (random_hole, "another answer when called twice"),
-    (batch_mean, "depend on its batch"),
-])
+@pytest.mark.parametrize(
+    "function, what",
+    [
+        (lambda y, mask: y * 0.5, "changes known pixels"),
+        (lambda y, mask: y[:1], "returns"),
+        (lambda y, mask: y.double(), "returns"),
+        (lambda y, mask: y.numpy(), "returns ndarray"),
+        (lambda y, mask: composite(y, torch.full_like(y, torch.nan), mask), "not finite"),
+        (lambda y, mask: composite(y, torch.full_like(y, 2), mask), "outside"),
+        (random_hole, "another answer when called twice"),
+        (batch_mean, "depend on its batch"),
+    ],
+)
 def test_a_bad_method_is_refused_by_name(function, what):
     with pytest.raises(ValueError, match=f"'my method'.*{what}"):
         bad(function)(images(4), MASK)
@@ -246,13 +260,16 @@ def test_a_later_call_is_still_checked_for_known_pixels():
         method(images(5), MASK)
 
 
-@pytest.mark.parametrize("call, what", [
-    (lambda: fit("lama", split(images(4)), MASK), "Unknown rival 'lama'.*mean, ridge"),
-    (lambda: fit("mean", split(images(4)), MASK, rank=3), "Rival 'mean' has no such setting"),
-    (lambda: fit("mean", split(images(4)), torch.ones(1, 1, SIZE, SIZE)), "nothing is missing"),
-    (lambda: fit("ridge", split(images(4)), MASK), "Choosing penalty among .* needs validation images"),
-    (lambda: fit("nearest_neighbour", split(images(4)), MASK, pixels="all"), "not 'all'"),
-])
+@pytest.mark.parametrize(
+    "call, what",
+    [
+        (lambda: fit("lama", split(images(4)), MASK), "Unknown rival 'lama'.*mean, ridge"),
+        (lambda: fit("mean", split(images(4)), MASK, rank=3), "Rival 'mean' has no such setting"),
+        (lambda: fit("mean", split(images(4)), torch.ones(1, 1, SIZE, SIZE)), "nothing is missing"),
+        (lambda: fit("ridge", split(images(4)), MASK), "Choosing penalty among .* needs validation images"),
+        (lambda: fit("nearest_neighbour", split(images(4)), MASK, pixels="all"), "not 'all'"),
+    ],
+)
 def test_bad_input_is_one_sentence(call, what):
     with pytest.raises(ValueError, match=what):
         call()
