@@ -7,7 +7,7 @@ optimisers repeats an uninterrupted one bit for bit on a CPU.
 import torch
 import torch.nn.functional as F
 
-from .losses import context_loss, discriminator_loss, generator_loss
+from .losses import context_loss, discriminator_loss, generator_loss, r1_penalty
 from .masks import MASKS, center_mask, named_mask, weight_map
 from .runtime import draw_z_batch, frozen, generator
 
@@ -35,6 +35,12 @@ def batch_index(step, n, batch_size, *keys):
     return order[i * batch_size : (i + 1) * batch_size]
 
 
+def mirrored(x, *keys):
+    """Images x (N, C, H, W), each mirrored left to right with probability 1/2, drawn from `keys`."""
+    turn = torch.rand(len(x), generator=generator(*keys)) < 0.5
+    return torch.where(turn.view(-1, 1, 1, 1).to(x.device), x.flip(3), x)
+
+
 def follow(average, net, decay):
     """Move weights and statistics of `average` the share 1 - decay of the way to those of `net`, in place."""
     with torch.no_grad():
@@ -55,6 +61,8 @@ def train_gan(
     prior="normal",
     average=None,
     decay=0.999,
+    r1=0.0,
+    mirror=False,
     seed=0,
     start=0,
     optimisers=None,
@@ -63,20 +71,23 @@ def train_gan(
     """Train G and D in place; yields (step, state) after every iteration, step from start + 1 to iterations.
 
     images: a `data.Split`. Per iteration one D step on discriminator_loss, then `g_updates` G steps on
-    -log D; the D step and the first G step share one generated batch. `average`: a copy of G that follows as the moving average of
-    its weights with this `decay` (Karras et al. 2018), faster in the first iterations. state: {"d_loss", "g_loss",
-    "real", "fake" (mean D(x)), "optimisers"}.
+    -log D; the D step and the first G step share one generated batch. `average`: a copy of G that follows as the moving
+    average of its weights with this `decay` (Karras et al. 2018), faster in the first iterations. `r1`: weight of the
+    gradient penalty on real images (Mescheder et al. 2018); `mirror`: real images are mirrored at random. state:
+    {"d_loss", "g_loss", "real", "fake" (mean D(x)), "optimisers"}.
     """
     opt_g, opt_d = optimisers or (adam(G, lr, beta1), adam(D, lr, beta1))
     G.train(), D.train()
     for step in range(start, iterations):
         real = images.batch(batch_index(step, len(images), batch_size, seed, "gan"), device)
+        real = mirrored(real, seed, "gan mirror", step) if mirror else real
         z = draw_z_batch(len(real), G.z_dim, prior, seed, "gan z", step, device=device)
         fake = G(z)
         real_logits, fake_logits = D(real), D(fake.detach())
         d_loss = discriminator_loss(real_logits, fake_logits)
+        penalty = 0.5 * r1 * r1_penalty(D, real, "batch") if r1 else 0.0  # this mode moves no running statistics
         opt_d.zero_grad()
-        d_loss.backward()
+        (d_loss + penalty).backward()
         opt_d.step()
         D.requires_grad_(False)  # the G step needs no gradient of D's weights
         for update in range(g_updates):
@@ -112,8 +123,7 @@ def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, 
         index = batch_index(step, len(images), batch_size, seed, "classifier")
         x = images.batch(index, device)
         if images.flips:
-            flip = torch.rand(len(index), generator=generator(seed, "flip", step)) < 0.5
-            x = torch.where(flip.view(-1, 1, 1, 1).to(device), x.flip(3), x)
+            x = mirrored(x, seed, "flip", step)
         opt.param_groups[0]["lr"] = lr * min((step + 1) / (0.1 * iterations), (iterations - step) / (0.9 * iterations))
         loss = F.cross_entropy(C(x), images.labels[index].to(device), label_smoothing=0.05)
         opt.zero_grad()

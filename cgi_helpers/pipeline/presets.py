@@ -34,6 +34,8 @@ class Training:
     lr: float = 2e-4  # Adam (report IV.A)
     beta1: float = 0.5  # Adam (DCGAN)
     average: float | None = None  # decay of the moving average of G's weights, which then is the generator
+    r1: float | None = None  # weight of the gradient penalty on real images (Mescheder et al. 2018)
+    mirror: bool | None = None  # real images are mirrored at random (author)
     sample_epochs: tuple = (1, 5, 15, 25)  # figures 7-10
     classifier_iterations: int = 4_000  # batches of 128
     encoder_iterations: int = 20_000  # batches of 64, half of them G's samples
@@ -244,7 +246,42 @@ _smoke = changed(
     },
 )
 
-PRESETS = {p.name: p for p in (_smoke, _laptop, Preset("paper"))}
+
+def _other(name, **changes):
+    """A preset of another data set: laptop's settings, with the generator's weights averaged, and these changes."""
+    few = {row: {"epochs": (0, 0.5, 1)} for row in ("report", "best")}
+    few |= {row: {"epochs": (0, 1)} for row in ("sampling", "per_image")}  # what is shipped stays small
+    general = {"training": {"average": 0.999}, "searches": {"best": {"pool": 20_000}}, "shapings": few}
+    return changed(changed(replace(_laptop, name=name, dataset=name), general), changes)
+
+
+_mnist = _other("mnist", size=32, training={"iterations": 15_000})
+_avatars = _other(
+    "avatars",
+    channels=3,
+    networks={"d_width": 24, "encoder_width": 16},
+    training={"iterations": 12_000, "mirror": True},
+    searches={"report": {"pool": 4_000}, "best": {"pool": 4_000}},
+)
+_cifar10 = _other(
+    "cifar10",
+    channels=3,
+    size=32,
+    networks={"g_width": 64, "d_width": 48, "classifier_width": 64},
+    training={"iterations": 40_000, "mirror": True, "classifier_iterations": 8_000, "judge_iterations": 8_000},
+)
+
+# the report's own numbers: wider networks, two G updates, its prior, every training image encoded by its whole recipe
+_desktop = changed(
+    replace(_laptop, name="desktop"),
+    {
+        "networks": {"prior": "uniform", "g_width": 64, "d_width": 64},
+        "training": {"iterations": 24_000, "g_updates": 2, "average": 0.999},
+        "searches": {"report": {"pool": 55_000, "pool_iterations": None}},
+    },
+)
+
+PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, _desktop, Preset("paper"))}
 
 
 def get_preset(name=None, /, **changes):

@@ -116,7 +116,7 @@ class Session:
     def net(self, kind):
         """A trained network in eval mode without parameter gradients."""
         net = self.build(kind)
-        net.load_state_dict(self.load(kind)[0])
+        net.load_state_dict(full(self.load(kind)[0]))  # the GAN is stored in float32, networks beside it in float16
         return net.eval().requires_grad_(False)
 
     def shaped(self, row, epochs):

@@ -67,6 +67,8 @@ def train_gan(session, stage="train", fresh=False):
         prior=p.networks.prior,
         average=average,
         decay=t.average or 0.0,
+        r1=t.r1 or 0.0,
+        mirror=bool(t.mirror),
         seed=session.seed,
         start=checkpoint.step,
         optimisers=optimisers,
@@ -105,7 +107,7 @@ def train_classifier(session, stage="classifier", fresh=False):
     )
     seconds = checkpoint.run(loop, total=iterations)
     accuracy = {s: classify(C, session.data[s], dev)[1] for s in ("validation", "test")}
-    save(session, stage, {stage: C.state_dict()}, seconds, accuracy=accuracy)
+    save(session, stage, {stage: half(C.state_dict())}, seconds, accuracy=accuracy)
     checkpoint.remove()
 
 
@@ -130,7 +132,7 @@ def train_encoder(session, stage="encoder", fresh=False):
         device=session.device,
     )
     seconds = checkpoint.run(loop, total=iterations)
-    save(session, stage, {"encoder": E.state_dict()}, seconds)
+    save(session, stage, {"encoder": half(E.state_dict())}, seconds)
     checkpoint.remove()
 
 

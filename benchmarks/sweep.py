@@ -1,0 +1,191 @@
+"""Sweeps on validation images behind the numbers that a preset carries; every try is written to `results/sweep_PRESET.json`.
+
+python benchmarks/sweep.py gan mnist average=0.999 r1=1.0     one more variant of the GAN's training, judged by its samples
+python benchmarks/sweep.py shape mnist best step_size=0.004   one more variant of a row of the shapings, shaped and judged
+python benchmarks/sweep.py refine laptop collaborative_field companions=64 steps=40 step_size=0.004   a variant of a family
+python benchmarks/sweep.py pick mnist                         what the rule of `tune` chooses among what was tried so far
+
+A variant lies beside the preset in `artifacts/PRESET~VARIANT/`, with what it shares linked; a chosen one is copied into
+`artifacts/PRESET/`, where it fits once the preset carries the same values.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cgi_helpers.method.runtime import draw_z, pick_device
+from cgi_helpers.pipeline.evaluation import collaborate, stages_of
+from cgi_helpers.pipeline.presets import changed, get_preset
+from cgi_helpers.pipeline.session import Session
+from cgi_helpers.pipeline.stages import run
+from cgi_helpers.study import metrics
+from cgi_helpers.study.evaluation import classify, score, semantic
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SAMPLES = 5_000  # of a generator, against all validation images
+
+
+def carried(preset):
+    """The preset with the choices that were made beside it (`choices.json`, before they are written into presets.py)."""
+    path = Session(preset).store.own / "choices.json"
+    return changed(preset, json.loads(path.read_text())) if path.exists() else preset
+
+
+def variant(session, tag, changes):
+    """A session with `changes` in a folder of its own, where every artifact of `session` is linked that it could share."""
+    other = Session(
+        replace(changed(session.preset, changes), name=f"{session.preset.name}~{tag}"),
+        device=session.device,
+        progress=False,
+    )
+    other.store.own.mkdir(parents=True, exist_ok=True)
+    for folder in (session.store.shipped, session.store.own):
+        for path in folder.glob("*.*") if folder.exists() else ():
+            link = other.store.own / path.name
+            if path.suffix in (".safetensors", ".json") and ".partial" not in path.name and not link.is_file():
+                link.unlink(missing_ok=True)
+                link.symlink_to(path.resolve())
+    return other
+
+
+def write(session, kind, tag, found):
+    """One try, as a file of its own, so that many may run at a time; `pick` collects them."""
+    folder = session.store.own.parent / "sweeps" / session.preset.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{kind} {tag}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(session.preset.name, kind, tag, json.dumps(found), flush=True)
+
+
+def tried(session):
+    """{kind: {tag: what was found}} of every try so far."""
+    result = {}
+    for path in sorted((session.store.own.parent / "sweeps" / session.preset.name).glob("*.json")):
+        kind, _, tag = path.stem.partition(" ")
+        result.setdefault(kind, {})[tag] = json.loads(path.read_text())
+    return result
+
+
+def sweep_gan(session, tag, changes):
+    """Train a variant of the GAN and measure its samples in the classifier's features."""
+    began, fields = time.time(), {"training": {}, "networks": {}}
+    for key, value in changes.items():
+        fields["networks" if hasattr(session.preset.networks, key) else "training"][key] = value
+    other = variant(session, f"gan,{tag}", fields)
+    run(other, "train")
+    G, C, n = other.net("generator"), session.net("classifier"), session.preset.networks
+    with torch.no_grad():
+        z = draw_z(SAMPLES, n.z_dim, n.prior, "sweep", device=session.device)
+        features = torch.cat([C.features(G(part)).cpu() for part in z.split(500)])
+    reference = classify(C, session.data["validation"], session.device)[0]
+    found = {"changes": fields, "seconds": round(time.time() - began, 1)}
+    found["frechet_distance"] = metrics.frechet_distance(metrics.moments(features), metrics.moments(reference))
+    write(session, "gan", tag, found)
+
+
+def judged(session, family, epochs):
+    """{"psnr_gain", "ssim_gain", "frechet_distance", "before"} of a family over its start, on validation images."""
+    G, C = session.net("generator"), session.net("classifier")
+    images, n = session.data["validation"], min(session.preset.study.validation_images, len(session.data["validation"]))
+    y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
+    z = session.encodings("validation", family.search)
+    reference = metrics.moments(classify(C, images, session.device)[0][n:])
+    before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)
+    after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
+    gain = after["psnr"] - before["psnr"]
+    return {
+        "psnr_gain": round(float(gain.mean()), 4),
+        "half_interval": round(float(1.96 * gain.std() / n**0.5), 4),
+        "ssim_gain": round(float((after["ssim"] - before["ssim"]).mean()), 4),
+        "frechet_distance": round(metrics.frechet_distance(metrics.moments(after["features"]), reference), 3),
+        "before": round(metrics.frechet_distance(metrics.moments(before["features"]), reference), 3),
+    }
+
+
+def sweep_shape(session, row, tag, changes):
+    """Shape by a variant of a row and judge it after every snapshot."""
+    began = time.time()
+    other = variant(session, f"{row},{tag}", {"shapings": {row: changes}})
+    own = other.store.own / f"shaped_{row}.safetensors"
+    if own.is_symlink():
+        own.unlink()
+    run(other, f"shape {row}")
+    family = next(f for f in other.preset.study.families.values() if f.shaping == row and f.mode is None)
+    found = {str(e): judged(other, family, e) for e in other.preset.shapings[row].epochs}
+    write(session, f"shape_{row}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found})
+
+
+def sweep_refine(session, name, tag, changes):
+    """Judge a variant of a family with the discriminators that there are."""
+    began = time.time()
+    family = replace(session.preset.study.families[name], **changes)
+    found = {str(e): judged(session, family, e) for e in stages_of(session.preset, family)}
+    write(
+        session, f"refine_{name}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found}
+    )
+
+
+def best(epochs):
+    """(rank, ...) of one try by the rule of `tune`: no loss of PSNR, then the least distance, else the least loss; smaller is better."""
+    harmless = [e["frechet_distance"] for e in epochs.values() if e["psnr_gain"] >= 0]
+    return (0, min(harmless)) if harmless else (1, -max(e["psnr_gain"] for e in epochs.values()))
+
+
+def pick(session):
+    """Choose among what was tried, copy the chosen artifacts into the preset's folder, write `choices.json` and the results."""
+    found, choices = tried(session), {}
+    for kind, tries in found.items():
+        if kind == "gan":
+            tag = min(tries, key=lambda t: tries[t]["frechet_distance"])
+            choices.update(tries[tag]["changes"])
+            names = ("generator", "discriminator", "history")
+        elif kind.startswith("shape_"):
+            tag = min(tries, key=lambda t: best(tries[t]["epochs"]))
+            row = kind.removeprefix("shape_")
+            choices.setdefault("shapings", {})[row] = tries[tag]["changes"]
+            names = (f"shaped_{row}",)
+        else:
+            continue
+        for name in names:
+            source = (
+                session.store.own.parent
+                / f"{session.preset.name}~{kind.removeprefix('shape_')},{tag}"
+                / f"{name}.safetensors"
+            )
+            shutil.copyfile(source, session.store.own / f"{name}.safetensors")
+        print(session.preset.name, kind, "->", tag, flush=True)
+    (session.store.own / "choices.json").write_text(json.dumps(choices, indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"sweep_{session.preset.name}.json").write_text(
+        json.dumps({"tried": found, "chosen": choices}, indent=1) + "\n"
+    )
+
+
+def main():
+    """One command of those at the top."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("gan", "shape", "refine", "pick"))
+    parser.add_argument("preset")
+    parser.add_argument("rest", nargs="*", help="the row, if the sweep has one, and field=value")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    rows, fields = ([a for a in args.rest if ("=" in a) == wanted] for wanted in (False, True))
+    changes = {key: json.loads(value) for key, _, value in (f.partition("=") for f in fields)}
+    tag = ",".join(fields) or "as is"
+    session = Session(carried(get_preset(args.preset)), device=pick_device(args.device), progress=False)
+    if args.what == "pick":
+        pick(session)
+    elif args.what == "gan":
+        sweep_gan(session, tag, changes)
+    else:
+        {"shape": sweep_shape, "refine": sweep_refine}[args.what](session, rows[0], tag, changes)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main()
