@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from cgi_helpers.method.runtime import draw_z, pick_device
-from cgi_helpers.pipeline.evaluation import collaborate, stages_of
+from cgi_helpers.pipeline.evaluation import collaborate, find, stages_of
 from cgi_helpers.pipeline.presets import changed, get_preset
 from cgi_helpers.pipeline.session import Session
 from cgi_helpers.pipeline.stages import run
@@ -28,6 +28,7 @@ from cgi_helpers.study import metrics
 from cgi_helpers.study.evaluation import classify, score, semantic
 
 RESULTS = Path(__file__).resolve().parent / "results"
+MANY = 2_000  # validation images on which variants of a refinement are judged, as far as there are so many
 SAMPLES = 5_000  # of a generator, against all validation images
 
 
@@ -88,12 +89,16 @@ def sweep_gan(session, tag, changes):
     write(session, "gan", tag, found)
 
 
-def judged(session, family, epochs):
+def judged(session, family, epochs, n=None):
     """{"psnr_gain", "ssim_gain", "frechet_distance", "before"} of a family over its start, on validation images."""
     G, C = session.net("generator"), session.net("classifier")
-    images, n = session.data["validation"], min(session.preset.study.validation_images, len(session.data["validation"]))
+    images, p = session.data["validation"], session.preset
+    n = min(n or p.study.validation_images, len(images))
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     z = session.encodings("validation", family.search)
+    if len(z) < n:  # more of them than the preset encodes
+        E = session.net("encoder") if p.searches[family.search].start == "encoder" else None
+        z = torch.cat([find(session, family.search, G, E, y[i : i + 250], range(i, i + 250)) for i in range(0, n, 250)])
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
     before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)
     after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)

@@ -180,6 +180,7 @@ class Session:
 
 def start(preset=None, seed=0, device="auto", progress=True):
     """Open a session; raises ValueError for an unknown preset or device."""
+    torch.backends.cudnn.deterministic = True  # on a GPU, too, the same call gives the same bytes
     return Session(get_preset(preset), seed, pick_device(device), progress)
 
 

@@ -224,8 +224,8 @@ def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
     Minimises the sum of the singular values but for the `rank` largest, with the known pixels given. `outer` times the
     subspaces A, B of those are taken from the present answer, then `inner` ADMM steps of penalty `beta`.
     """
-    known = mask.expand_as(y).flatten(0, 1) == 1
-    data = (y.flatten(0, 1) + 1) / 2
+    known = mask.expand_as(y).flatten(0, 1).cpu() == 1
+    data = (y.flatten(0, 1).cpu() + 1) / 2  # GPUs are slower at many small decompositions
     x = torch.where(known, data, torch.zeros_like(data))
     for _ in range(outer):
         u, _, vh = torch.linalg.svd(x)
@@ -237,7 +237,7 @@ def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
             w = torch.where(known, data, x + (top + dual) / beta)
             dual = dual + beta * (x - w)
         x = w
-    return (x.view_as(y) * 2 - 1).clamp(-1, 1)
+    return (x.view(y.shape) * 2 - 1).clamp(-1, 1).to(y)
 
 
 def fit_low_rank(train, mask, validation=None, ranks=(0, 1, 2, 3), choose_on=64, **settings):
