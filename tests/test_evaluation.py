@@ -167,6 +167,7 @@ def test_classify_gives_features_in_order_and_the_share_of_right_labels():
 
 # --- tune
 
+FAMILIES = tuple(get_preset("smoke").study.families)
 # family -> stage -> (mean PSNR gain, Frechet distance); and what the rule must choose
 TABLES = {
     "smallest distance among the harmless": ({0: (0.1, 9), 0.5: (0.0, 5), 1: (-0.01, 2), 2: (0.3, 6)}, "0.5"),
@@ -180,14 +181,14 @@ def test_the_rule_of_tune(monkeypatch, case):
     table, expected = TABLES[case]
     session, saved, base = (
         opened(
-            shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image")},
-            study={"validation_images": 4, "families": {"collaborative_field": {"epochs": tuple(table)}}},
+            shapings={row: {"epochs": tuple(table)} for row in ("report", "best", "per_image", "unet")},
+            study={"validation_images": 4, "families": dict.fromkeys(FAMILIES, {"epochs": tuple(table)})},
         ),
         {},
-        {"report": 20.0, "best": 25.0},
+        {"report": 20.0, "best": 25.0, "unet": 28.0},
     )
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
-    session.net, session.encodings = (lambda kind: kind), (lambda split, how: how)
+    session.net, session.start_of = (lambda kind: kind), (lambda row, split, n: ("G", row))
     asked = []
 
     def collaborate(session, G, family, epochs, z, y):

@@ -144,3 +144,9 @@ def test_a_region_is_the_region_of_the_image(kind):
     G, y, box = Opened(lively(nets()[kind]), MASK), faces(2), (3, 11, 4, 12)
     h = G.to_features(y, 1)
     torch.testing.assert_close(G.to_region(h, 1, box), G.to_image(h, 1)[..., 3:11, 4:12])
+
+
+@pytest.mark.parametrize("kind", nets())
+def test_an_opened_network_called_is_the_network(kind):
+    net, y = lively(nets()[kind]), faces(2)
+    assert torch.equal(Opened(net, MASK)(y), net(y, MASK))

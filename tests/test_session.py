@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from cgi_helpers.method import feedforward, shape, train
+from cgi_helpers.method.masks import composite
 from cgi_helpers.method.runtime import draw_z
 from cgi_helpers.method.search import whitening
 from cgi_helpers.pipeline import card as card_module
@@ -20,7 +21,7 @@ from cgi_helpers.pipeline.artifacts import ArtifactError
 from cgi_helpers.pipeline.plan import KINDS, plan
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Checkpoint, Session, start
-from cgi_helpers.study import judges
+from cgi_helpers.study import judges, metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = get_preset(
@@ -42,7 +43,8 @@ TINY = get_preset(
     },
     shapings={
         row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")
-    },
+    }
+    | {"unet": dict(batch=10, epochs=(0, 0.02, 0.08), layer=1, steps=2)},
     feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
     study=dict(
         validation_images=20,
@@ -246,6 +248,7 @@ STALE = {
     "size": set(PLAN),
     "networks.classifier_width": {"classifier"} | JUDGED,
     "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
+    "shapings.unet.search": {"shape unet"} | JUDGED,
     "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED,
     "searches.best.batch": set(),
     "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
@@ -254,10 +257,11 @@ STALE = {
     "study.resamples": {"evaluate", "card"},
     "study.card_images": {"card"},
     "networks.judge_width": {"judge", "card"},
-    "feedforward.unet.iterations": {"fit unet", "card"},
+    "feedforward.unet.iterations": {"fit unet", "shape unet"} | JUDGED,
+    "feedforward.context_encoder.iterations": {"fit context_encoder"},
     "study.micro_batch": JUDGED,
     "mask": GAN - {"train", "encoder"},
-    "lam": GAN - {"train", "encoder"},
+    "lam": GAN - {"train", "encoder", "shape unet"},
 }
 
 
@@ -407,6 +411,31 @@ def test_encodings_have_a_row_per_image(place):
     assert session.load("encodings_best")[0]["pool"].dtype == torch.float16
     with pytest.raises(ValueError, match="no 'best' encodings of 'train': use one of"):
         session.encodings("train", "best")
+
+
+def test_refinement_starts_from_a_search_or_from_a_network(place):
+    session = opened()
+    G, z = session.start_of("best", "test", 5)
+    assert G.z_dim == 4 and torch.equal(z, session.encodings("test", "best")[:5])
+    G, images = session.start_of("unet", "test", 5)
+    y = session.data["test"].batch(slice(0, 5))
+    assert torch.equal(images[:5], y) and len(images) == 5 and len(session.start_of("unet", "pool")[1]) == 1_000
+    with torch.no_grad():
+        assert torch.equal(G(y), session.fitted("unet")(y, session.mask))
+    with pytest.raises(ValueError, match="makes no 'encodings_nowhere'"):
+        session.start_of("nowhere", "test")
+
+
+def test_a_network_is_a_row_of_the_evaluation_and_its_collaboration_another(place):
+    session = opened()
+    table, scores = session.load("metrics")[0], session.load("evaluation")[0]["rows"]
+    chosen = session.load("selection")[0]["stages"]["collaborative_unet"]
+    y, mask = session.data["test"].batch(slice(0, 30)), session.mask
+    alone = metrics.psnr(composite(y, feedforward.paint(session.fitted("unet"), y, mask), mask), y)
+    torch.testing.assert_close(scores["unet"]["psnr"], alone.float())
+    gain = table["paired_gain_unet"]["psnr"]["mean"]
+    assert gain == pytest.approx(float((scores[f"collaborative_unet_{chosen}"]["psnr"] - alone).mean()), abs=1e-4)
+    assert {"unet", "collaborative_unet_0", "semantic", "semantic_equal_time"} <= set(table["methods"])
 
 
 def test_random_masks_follow_the_seed():

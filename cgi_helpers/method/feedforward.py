@@ -123,13 +123,17 @@ class Opened(nn.Module):
 
     `to_features(y, layer)` (N, C_l, 4 * 2^l, 4 * 2^l) for images y (N, C, H, W), whose known pixels alone are seen;
     `to_image(h, layer)` continues the last call, so a U-Net's skips stay those of (y, mask): refinement moves what the
-    decoder has made of them. mask (1, 1, H, W). For the pool of `shape_discriminator` see `Pool`.
+    decoder has made of them; called, it gives net(y, mask). mask (1, 1, H, W). For the pool of `shape_discriminator`
+    see `Pool`.
     """
 
     def __init__(self, net, mask):
         super().__init__()
         self.net, self.mask, self.skips = net, mask, None
         self.channels, self.size, self.layers, self.z_dim = net.channels, net.size, net.layers, None
+
+    def forward(self, y):
+        return self.net(y, self.mask)
 
     def check_layer(self, layer):
         """Raise ValueError unless `layer` is one of the decoder's."""

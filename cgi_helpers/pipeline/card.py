@@ -7,7 +7,8 @@ from ..method.feedforward import paint
 from ..study import claims, judges, rivals
 from ..study.rivals import Completion, poisson
 from . import parallel
-from .evaluation import STARTS, complete
+from .evaluation import bases, complete
+from .plan import starts
 from .session import done, save
 
 CHOOSE_ON = 200  # validation images on which a rival's knobs are chosen
@@ -36,13 +37,11 @@ def completions(session, name, split, n):
     y, own = images.batch(slice(0, n), session.device), own_rows(session)
     base = name.removesuffix("_poisson")
     if base in own:
-        z, G = {how: session.encodings(split, how)[:n] for how in STARTS}, session.net("generator")
-        method = Completion(base, lambda y, mask: complete(session, own[base], G, z, y), coupled=True)
+        begin = {row: session.start_of(row, split, n) for row in starts(p)}
+        method = Completion(base, lambda y, mask: complete(session, own[base], begin, y), coupled=True)
         if base != name:
-            start = "best" if "best" in base else "report"
-            method = poisson(
-                Completion(base, lambda y, mask: G(z[start]).detach(), coupled=True, whole=True, vouched=True)
-            )
+            G, z = begin[bases(p)[base]]
+            method = poisson(Completion(base, lambda y, mask: G(z).detach(), coupled=True, whole=True, vouched=True))
         method.vouched = True  # a row of the evaluation: latents belong to these images and to no part of them
     elif base in p.feedforward:
         method = Completion(base, partial(paint, session.fitted(base)), whole=True)

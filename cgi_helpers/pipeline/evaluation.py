@@ -11,11 +11,10 @@ from ..method.refine import record_field, refine_all
 from ..method.runtime import clock, draw_z, last
 from ..method.search import find_latent
 from ..study import metrics
-from ..study.evaluation import PER_IMAGE, classify, score, semantic, summarise
+from ..study.evaluation import PAIRS, PER_IMAGE, classify, score, semantic, summarise
 from . import parallel
+from .plan import starts
 from .session import done, save
-
-STARTS = ("report", "best")  # the searches that rows of the evaluation start from
 
 
 def find(session, row, G, E, y, index, iterations=None):
@@ -51,7 +50,7 @@ def guide(session, family, epochs):
     """(D or a Judge, keyword arguments of `refine`) of a family after `epochs` of its shaping.
 
     The partner is the D that its row had after the same epochs. A field is recorded on the first companions of the
-    search's pool, once per session.
+    start's pool, once per session.
     """
     p, s = session.preset, session.preset.shapings[family.shaping]
     path = {
@@ -71,10 +70,10 @@ def guide(session, family, epochs):
         return Judge(*terms), path
     key = "field", session.fingerprint(f"shape {family.shaping}"), repr(family), epochs
     if key not in session.cache:
-        n, G = family.companions, session.net("generator")
-        y, z = session.data["train"].batch(slice(0, n), session.device), session.encodings("pool", family.search)[:n]
+        n = family.companions
+        y, (G, z) = session.data["train"].batch(slice(0, n), session.device), session.start_of(family.search, "pool", n)
         with torch.no_grad():
-            h = G.to_features(z, s.layer)
+            h = G.to_features(z[:n], s.layer)
         session.cache[key] = record_field(G, Judge(*terms), h, compose=Overlay(y, session.mask), **path)
     return Judge(*terms).played(session.cache[key]), path
 
@@ -97,24 +96,23 @@ def collaborate(session, G, family, epochs, z, y):
 def tune(session, stage, fresh=False):
     """Stage `tune`: choose each family's epochs of shaping on validation images; writes `selection.json`.
 
-    Rule: among the stages whose mean PSNR gain over semantic inpainting from the same start is not negative, the
+    Rule: among the stages whose mean PSNR gain over the same start alone is not negative, the
     smallest Frechet distance to the other validation images; if there is none, the largest PSNR gain. Also measures
     how many search iterations cost as much as one refinement (the row `semantic_equal_time`).
     """
     if done(session, stage, fresh):
         return
-    began, p = time.time(), session.preset
-    G, C = session.net("generator"), session.net("classifier")
+    began, p, C = time.time(), session.preset, session.net("classifier")
     images, n = session.data["validation"], min(p.study.validation_images, len(session.data["validation"]))
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    z = {how: session.encodings("validation", how) for how in STARTS}
-    base = {how: score(semantic(G, z[how], y, session.mask), y, session.mask, C, labels) for how in z}
+    begin = {row: session.start_of(row, "validation", n) for row in starts(p)}
+    base = {row: score(semantic(G, z, y, session.mask), y, session.mask, C, labels) for row, (G, z) in begin.items()}
     table, chosen = {}, {}
     for name, family in p.study.families.items():
-        rows, before = {}, base[family.search]
+        rows, before, (G, z) = {}, base[family.search], begin[family.search]
         for epochs in stages_of(p, family):
-            x = collaborate(session, G, family, epochs, z[family.search], y)
+            x = collaborate(session, G, family, epochs, z, y)
             s = score(x, y, session.mask, C, labels)
             rows[str(epochs)] = {
                 "psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
@@ -136,7 +134,7 @@ def tune(session, stage, fresh=False):
         {
             "selection": {
                 "stages": chosen,
-                "equal_time_iterations": equal_time_iterations(session, G),
+                "equal_time_iterations": equal_time_iterations(session, begin["best"][0]),
                 "validation": table,
             }
         },
@@ -183,12 +181,29 @@ def longer_search(session, G, y):
     )
 
 
+def bases(preset):
+    """{row of the evaluation: the start that it shows, not refined}."""
+    names = {"report": "semantic"}
+    return {row if row in preset.feedforward else names.get(row, f"semantic_{row}"): row for row in starts(preset)}
+
+
+def pairs(preset):
+    """{paired gain: (family, its start alone)}: those of every preset, and one for each further family."""
+    base = {start: row for row, start in bases(preset).items()}
+    known = {family for family, _ in PAIRS.values()}
+    more = {name: base[family.search] for name, family in preset.study.families.items() if name not in known}
+    return {
+        **PAIRS,
+        **{f"paired_gain_{name.removeprefix('collaborative_')}": (name, row) for name, row in more.items()},
+    }
+
+
 def row_names(session):
-    """The rows of the evaluation: searches alone, then every family with D as trained (0) and at the epochs that validation chose.
+    """The rows of the evaluation: starts alone, then families by D as trained (0) and at the epochs chosen on validation.
 
     Test images are scored for these only: how a family changes along shaping was seen on validation images.
     """
-    rows = ["semantic", "semantic_best", "semantic_equal_time"]
+    rows = [*bases(session.preset), "semantic_equal_time"]
     for name, chosen in session.load("selection")[0]["stages"].items():
         family = session.preset.study.families[name]
         rows += [
@@ -197,18 +212,18 @@ def row_names(session):
     return rows
 
 
-def complete(session, row, G, z, y):
-    """Composites of the images y by a row of the evaluation; z = {search: z-hat of y}."""
-    if row == "semantic":
-        return semantic(G, z["report"], y, session.mask)
-    if row == "semantic_best":
-        return semantic(G, z["best"], y, session.mask)
+def complete(session, row, begin, y):
+    """Composites of images y by a row of the evaluation; begin = {start: (G, latents of y)}, see `Session.start_of`."""
     if row == "semantic_equal_time":
+        G, _ = begin["best"]
         return semantic(G, longer_search(session, G, y), y, session.mask)
+    if row in bases(session.preset):
+        return semantic(*begin[bases(session.preset)[row]], y, session.mask)
     name, _, stage = row.rpartition("_")
     family = session.preset.study.families[name]
     epochs = next(e for e in stages_of(session.preset, family) if str(e) == stage)
-    return collaborate(session, G, family, epochs, z[family.search], y)
+    G, z = begin[family.search]
+    return collaborate(session, G, family, epochs, z, y)
 
 
 def block(preset):
@@ -234,16 +249,15 @@ def evaluate(session, stage, fresh=False):
         return
     p = session.preset
     n = min(p.study.test_images, len(session.data["test"]))
-    G, C = session.net("generator"), session.net("classifier")
-    images = session.data["test"]
+    images, C = session.data["test"], session.net("classifier")
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    z = {how: session.encodings("test", how) for how in STARTS}
+    begin = {row: session.start_of(row, "test", n) for row in starts(p)}
     rows, size = row_names(session), block(p)
     work = [(row, slice(i, min(i + size, n))) for row in rows for i in range(0, n, size)]
 
     def compute(item):
         row, part = item
-        x = complete(session, row, G, {how: z[how][part] for how in z}, y[part])
+        x = complete(session, row, {start: (G, z[part]) for start, (G, z) in begin.items()}, y[part])
         return {**score(x, y[part], session.mask, C, labels[part]), "images": ((x + 1) * 127.5).round().byte().cpu()}
 
     pieces = parallel.Pieces(session, stage, fresh, work)
@@ -257,7 +271,7 @@ def evaluate(session, stage, fresh=False):
     }
     chosen = {name: f"{name}_{epochs}" for name, epochs in session.load("selection")[0]["stages"].items()}
     reference = metrics.moments(classify(C, session.data["validation"], session.device)[0])
-    table = summarise(scores, reference, p.study.resamples, session.seed, chosen)
+    table = summarise(scores, reference, p.study.resamples, session.seed, chosen, pairs(p))
     table["floor"] = {
         "frechet_distance": metrics.frechet_distance(
             metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference

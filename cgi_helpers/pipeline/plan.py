@@ -52,6 +52,16 @@ def shaped_rows(preset):
     return tuple(dict.fromkeys(rows))
 
 
+def starts(preset):
+    """Where the rows of the evaluation begin: two searches and what else its families name."""
+    return tuple(dict.fromkeys(("report", "best", *(family.search for family in preset.study.families.values()))))
+
+
+def start_reads(preset, row):
+    """The artifacts that `Session.start_of` reads for this row."""
+    return (f"fitted_{row}",) if row in preset.feedforward else ("generator", f"encodings_{row}")
+
+
 def plan(preset):
     """{name: Stage} of everything that `preset` computes, in an order in which it can be computed."""
     p, n, t, study = preset, preset.networks, preset.training, preset.study
@@ -105,24 +115,23 @@ def plan(preset):
                 shared=True,
             )
         )
+    for row, net in p.feedforward.items():
+        stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
     for row, shaping in p.shapings.items():
         stages.append(
             Stage(
                 f"shape {row}",
                 {**network, **facts(shaping), **({"mask": p.mask} if shaping.overlay else {})},
-                ("generator", "discriminator", f"encodings_{shaping.search}"),
+                ("discriminator", *start_reads(p, shaping.search)),
                 (f"shaped_{row}",),
                 shared=True,
             )
         )
-    for row, net in p.feedforward.items():
-        stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
     judged = (
-        "generator",
         "discriminator",
         "classifier",
         "encoder",
-        *(f"encodings_{row}" for row in ("report", "best")),
+        *dict.fromkeys(artifact for row in starts(p) for artifact in start_reads(p, row)),
         *(f"shaped_{row}" for row in shaped_rows(p)),
     )
     compared = {
@@ -159,5 +168,6 @@ def plan(preset):
         "card_images": study.card_images,
         "detector_iterations": study.detector_iterations,
     }
-    stages.append(Stage("card", carded, (*judged, *trained, "judge", "selection"), ("card", "card_table"), shared=True))
+    every = tuple(dict.fromkeys((*judged, *trained, "judge", "selection")))
+    stages.append(Stage("card", carded, every, ("card", "card_table"), shared=True))
     return {stage.name: stage for stage in stages}

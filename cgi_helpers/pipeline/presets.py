@@ -61,7 +61,9 @@ class Search:
 class Shaping:
     """How a discriminator is fine-tuned on refined samples, and with it the refinement that it then guides."""
 
-    search: str = "report"  # row of the searches whose training encodings are refined
+    search: str = (
+        "report"  # what is refined: a row of the searches by its training encodings, or one of the feed-forward nets
+    )
     overlay: bool = True  # D sees the inpainted image (report V); False: the whole output (report III)
     mode: str = "batch"  # D's BatchNorm, see Discriminator.forward; batch: the report
     layer: int = 2  # 16x16 activations (report IV.B)
@@ -81,7 +83,7 @@ class Family:
     None: as the shaping. In mode "field" every image is refined alone in the recorded company of training images.
     """
 
-    search: str  # row of the searches
+    search: str  # row of the searches, or of the feed-forward nets
     shaping: str  # row of the shapings
     mode: str | None = None  # D's BatchNorm, see refine
     steps: int | None = None
@@ -234,10 +236,12 @@ _smoke = changed(
             "report": {"iterations": 40, "pool": 240, "pool_iterations": 10},
             "best": {"iterations": 10, "pool": 240},
         },
+        "shapings": {"unet": Shaping("unet", steps=4, micro_batch=20, epochs=(0, 0.1))},
         "study": {
             "families": {
                 "collaborative_field": {"companions": 20},
                 "collaborative_long": {"companions": 20, "steps": 6},
+                "collaborative_unet": Family("unet", "unet"),
             },
             "card_images": 64,
             "detector_iterations": 10,

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 from .. import data
+from ..method.feedforward import Opened, Pool
 from ..method.masks import named_mask
 from ..method.models import Classifier, Discriminator, Encoder, Generator
 from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
@@ -139,6 +140,17 @@ class Session:
         if split not in tree:
             raise ValueError(f"There are no {row!r} encodings of {split!r}: use one of {', '.join(tree)}.")
         return tree[split].float().to(self.device)  # those of the pool are stored as float16
+
+    def start_of(self, row, split, n=None):
+        """(G, latents) where refinement starts from this row, for the first n images of a split (pool: to shape on).
+
+        A row of the preset's searches: the generator and what was found; one of its `feedforward` nets: that net, opened
+        behind the preset's mask, and the images themselves, of which it sees the known pixels.
+        """
+        if row not in self.preset.feedforward:
+            return self.net("generator"), self.encodings(split, row)[:n]
+        images = self.data["train" if split == "pool" else split]
+        return Opened(self.fitted(row), self.mask), Pool(images if n is None else images.first(n), self.device)
 
     @cached_property
     def mask(self):

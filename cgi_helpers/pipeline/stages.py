@@ -218,11 +218,11 @@ def shape(session, stage, fresh=False):
     parallel.check_shared(session.store.own)
     row = session.plan[stage].row
     s = session.preset.shapings[row]
-    z = session.encodings("pool", s.search)
+    G, z = session.start_of(s.search, "pool")
     pool = session.data["train"].first(len(z))
     at = {str(e): max(1, round(e * len(pool) / s.batch)) for e in s.epochs if e}
     total = max(at.values())
-    G, D = session.net("generator"), session.net("discriminator").requires_grad_(True)
+    D = session.net("discriminator").requires_grad_(True)
     checkpoint = Checkpoint(session, stage, {"discriminator": D}, fresh)
     optimisers = checkpoint.restore(train.adam(D, s.lr))
     parallel.barrier()  # everyone has read the checkpoint before the first process replaces it

@@ -59,8 +59,8 @@ def score(x, y, mask, C, labels, batch=500):
     return {k: torch.cat([o[k] for o in out]).cpu() for k in out[0]}
 
 
-def summarise(scores, reference, resamples, seed=0, aliases=None):
-    """{"methods": {row: {metric: V}}, each pair of PAIRS: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
+def summarise(scores, reference, resamples, seed=0, aliases=None, pairs=PAIRS):
+    """{"methods": {row: {metric: V}}, each of the pairs: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
 
     `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.
     """
@@ -81,7 +81,7 @@ def summarise(scores, reference, resamples, seed=0, aliases=None):
     result = {
         "methods": {row: {m: statistics.interval(estimate[row][m], draws[row][m]) for m in METRICS} for row in estimate}
     }
-    for name, (a, b) in PAIRS.items():
+    for name, (a, b) in pairs.items():
         sign = {m: -1 if m in SMALLER_IS_BETTER else 1 for m in METRICS}
         result[name] = {
             m: statistics.interval(sign[m] * (estimate[a][m] - estimate[b][m]), sign[m] * (draws[a][m] - draws[b][m]))
