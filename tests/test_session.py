@@ -54,7 +54,10 @@ TINY = get_preset(
         detector_iterations=2,
         rivals=("mean", "unet"),
         blended=("semantic",),
-        families={"collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1)},
+        families={
+            "collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1),
+            "collaborative_long": dict(epochs=(2,), companions=10, steps=3),
+        },
     ),
 )
 PLAN = plan(TINY)
