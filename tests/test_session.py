@@ -44,7 +44,7 @@ TINY = get_preset(
     shapings={
         row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")
     }
-    | {"unet": dict(batch=10, epochs=(0, 0.02, 0.08), layer=1, steps=2)},
+    | dict.fromkeys(("unet", "context_encoder"), dict(batch=10, epochs=(0, 0.02, 0.08), layer=1, steps=2)),
     feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
     study=dict(
         validation_images=20,
@@ -57,7 +57,8 @@ TINY = get_preset(
         families={
             "collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1),
             "collaborative_long": dict(epochs=(2,), companions=10, steps=3),
-        },
+        }
+        | dict.fromkeys(("collaborative_unet", "collaborative_context_encoder"), dict(companions=10)),
     ),
 )
 PLAN = plan(TINY)
@@ -261,10 +262,10 @@ STALE = {
     "study.card_images": {"card"},
     "networks.judge_width": {"judge", "card"},
     "feedforward.unet.iterations": {"fit unet", "shape unet"} | JUDGED,
-    "feedforward.context_encoder.iterations": {"fit context_encoder"},
+    "feedforward.context_encoder.iterations": {"fit context_encoder", "shape context_encoder"} | JUDGED,
     "study.micro_batch": JUDGED,
     "mask": GAN - {"train", "encoder"},
-    "lam": GAN - {"train", "encoder", "shape unet"},
+    "lam": GAN - {"train", "encoder", "shape unet", "shape context_encoder"},
 }
 
 

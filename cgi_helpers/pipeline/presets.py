@@ -122,6 +122,8 @@ class Study:
             "collaborative_long": Family(
                 "best", "best", "field", steps=120, step_size=0.002, epochs=(1,), partner="per_image", weight=0.1
             ),  # small steps, and a tenth of the logit of the D that was shaped for single images
+            "collaborative_unet": Family("unet", "unet", "field"),
+            "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field"),
         }
     )
     card_images: int = 500  # first test images, completed by every method of the report card
@@ -170,6 +172,8 @@ class Preset:
             "report": Shaping(),
             "best": Shaping("best"),
             "per_image": Shaping("best", mode="independent", step_size=0.02),
+            "unet": Shaping("unet", steps=20, step_size=0.008, epochs=(0, 0.25, 0.5, 1)),
+            "context_encoder": Shaping("context_encoder", steps=20, step_size=0.008, epochs=(0, 0.25, 0.5, 1)),
         }
     )
     feedforward: dict = field(
@@ -236,12 +240,13 @@ _smoke = changed(
             "report": {"iterations": 40, "pool": 240, "pool_iterations": 10},
             "best": {"iterations": 10, "pool": 240},
         },
-        "shapings": {"unet": Shaping("unet", steps=4, micro_batch=20, epochs=(0, 0.1))},
+        "shapings": {row: {"epochs": (0, 0.1)} for row in ("unet", "context_encoder")},
         "study": {
             "families": {
                 "collaborative_field": {"companions": 20},
                 "collaborative_long": {"companions": 20, "steps": 6},
-                "collaborative_unet": Family("unet", "unet"),
+                "collaborative_unet": {"companions": 20},
+                "collaborative_context_encoder": {"companions": 20},
             },
             "card_images": 64,
             "detector_iterations": 10,
@@ -259,7 +264,7 @@ _smoke = changed(
 
 def _other(name, **changes):
     """A preset of another data set: laptop's settings, with the generator's weights averaged, and these changes."""
-    few = {row: {"epochs": (0, 0.5, 1)} for row in ("report", "best")}
+    few = {row: {"epochs": (0, 0.5, 1)} for row in ("report", "best", "unet", "context_encoder")}
     few |= {row: {"epochs": (0, 1)} for row in ("sampling", "per_image")}  # what is shipped stays small
     general = {"training": {"average": 0.999}, "searches": {"best": {"pool": 20_000}}, "shapings": few}
     return changed(changed(replace(_laptop, name=name, dataset=name), general), changes)
