@@ -91,14 +91,13 @@ def sweep_gan(session, tag, changes):
 
 def judged(session, family, epochs, n=None):
     """{"psnr_gain", "ssim_gain", "frechet_distance", "before"} of a family over its start, on validation images."""
-    G, C = session.net("generator"), session.net("classifier")
-    images, p = session.data["validation"], session.preset
+    images, p, C = session.data["validation"], session.preset, session.net("classifier")
     n = min(n or p.study.validation_images, len(images))
     y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    z = session.encodings("validation", family.search)
+    G, z = session.start_of(family.search, "validation", n)
     if len(z) < n:  # more of them than the preset encodes
         E = session.net("encoder") if p.searches[family.search].start == "encoder" else None
-        z = torch.cat([find(session, family.search, G, E, y[i : i + 250], range(i, i + 250)) for i in range(0, n, 250)])
+        z = torch.cat([find(session, family.search, G, E, y[i : i + 250], range(i, min(i + 250, n))) for i in range(0, n, 250)])
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
     before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)
     after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
@@ -120,7 +119,7 @@ def sweep_shape(session, row, tag, changes):
     if own.is_symlink():
         own.unlink()
     run(other, f"shape {row}")
-    family = next(f for f in other.preset.study.families.values() if f.shaping == row and f.mode is None)
+    family = replace(next(f for f in other.preset.study.families.values() if f.shaping == row), epochs=None)
     found = {str(e): judged(other, family, e) for e in other.preset.shapings[row].epochs}
     write(session, f"shape_{row}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found})
 
