@@ -97,7 +97,9 @@ def judged(session, family, epochs, n=None):
     G, z = session.start_of(family.search, "validation", n)
     if len(z) < n:  # more of them than the preset encodes
         E = session.net("encoder") if p.searches[family.search].start == "encoder" else None
-        z = torch.cat([find(session, family.search, G, E, y[i : i + 250], range(i, min(i + 250, n))) for i in range(0, n, 250)])
+        z = torch.cat(
+            [find(session, family.search, G, E, y[i : i + 250], range(i, min(i + 250, n))) for i in range(0, n, 250)]
+        )
     reference = metrics.moments(classify(C, images, session.device)[0][n:])
     before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)
     after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)

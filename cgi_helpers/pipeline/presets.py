@@ -265,7 +265,9 @@ _smoke = changed(
 def _other(name, **changes):
     """A preset of another data set: laptop's settings, with the generator's weights averaged, and these changes."""
     few = {row: {"epochs": (0, 0.5, 1)} for row in ("report", "best", "unet", "context_encoder")}
-    few |= {row: {"epochs": (0, 1)} for row in ("sampling", "per_image")}  # what is shipped stays small
+    few |= {
+        row: {"epochs": (0, 1)} for row in ("sampling", "per_image", "unet", "context_encoder")
+    }  # what is shipped stays small
     general = {"training": {"average": 0.999}, "searches": {"best": {"pool": 20_000}}, "shapings": few}
     return changed(changed(replace(_laptop, name=name, dataset=name), general), changes)
 
