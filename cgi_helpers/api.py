@@ -73,7 +73,7 @@ class Pretrained:
 def pretrained(preset=None, *, seed=0, device="auto"):
     """The `Pretrained` networks of a preset, by name ("laptop") or as such; None: `$CGI_PRESET`, else laptop.
 
-    Opened once per process: what one call computes (the recorded field, the whitening) the next one has. ValueError
+    Opened once per process: what one call computes (the whitening) the next one has. ValueError
     for an unknown preset or device; ArtifactError, when a network is read, says which command makes it.
     """
     preset = get_preset(preset)
@@ -92,9 +92,8 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
     pixels are those of the resampled image.
 
     Searches the latent from the encoder's answer (from the second completion on plus noise, drawn from `seed` and the
-    numbers of image and completion) and, with `refine`, refines it: the preset's own hole in the recorded field (which
-    takes seconds once), any other by the discriminator that was shaped for single images. ValueError in one sentence
-    for bad input.
+    numbers of image and completion) and, with `refine`, refines it: the preset's own hole in the recorded field, any
+    other by the discriminator that was shaped for single images. ValueError in one sentence for bad input.
 
     facts: a dict per completion, image by image. "image", "completion": its numbers; "score": its logit by the D that
     guides it (without `refine`: by the one for single images), "score_before": before the refinement; "losses":

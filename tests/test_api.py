@@ -54,7 +54,14 @@ def folder(tmp_path_factory, one_thread):
         stages.run(session, "train")
         G = lively(session.build("generator")).float()  # after a few iterations all latents give one image
         session.store.save("generator", G.state_dict(), "train", session.fingerprint("train"))
-        for stage in ("classifier", "encoder", "encode best", "shape best", "shape per_image"):
+        for stage in (
+            "classifier",
+            "encoder",
+            "encode best",
+            "shape best",
+            "shape per_image",
+            "field collaborative_field",
+        ):
             stages.run(session, stage)
     return root
 

@@ -246,26 +246,28 @@ def test_the_chain_is_up_to_date(place):
 APART = {"classifier", "judge", "fit unet", "fit context_encoder"}
 GAN = set(PLAN) - APART
 JUDGED = {"tune", "evaluate", "card"}
+BEST = {"shape best", "shape per_image", "field collaborative_field", "field collaborative_long"} | JUDGED
+OTHERS = {net: {f"shape {net}", f"field collaborative_{net}"} for net in ("unet", "context_encoder")}
 STALE = {
     "training.lr": GAN,
     "networks.z_dim": GAN,
     "size": set(PLAN),
     "networks.classifier_width": {"classifier"} | JUDGED,
-    "training.encoder_iterations": {"encoder", "encode best", "shape best", "shape per_image"} | JUDGED,
-    "shapings.unet.search": {"shape unet"} | JUDGED,
+    "training.encoder_iterations": {"encoder", "encode best"} | BEST,
+    "shapings.unet.search": OTHERS["unet"] | JUDGED,
     "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED,
     "searches.best.batch": set(),
-    "searches.best.iterations": {"encode best", "shape best", "shape per_image"} | JUDGED,
+    "searches.best.iterations": {"encode best"} | BEST,
     "shapings.sampling.lr": {"shape sampling"},
     "shapings.report.lr": {"shape report"} | JUDGED,
     "study.resamples": {"evaluate", "card"},
     "study.card_images": {"card"},
     "networks.judge_width": {"judge", "card"},
-    "feedforward.unet.iterations": {"fit unet", "shape unet"} | JUDGED,
-    "feedforward.context_encoder.iterations": {"fit context_encoder", "shape context_encoder"} | JUDGED,
+    "feedforward.unet.iterations": {"fit unet"} | OTHERS["unet"] | JUDGED,
+    "feedforward.context_encoder.iterations": {"fit context_encoder"} | OTHERS["context_encoder"] | JUDGED,
     "study.micro_batch": JUDGED,
     "mask": GAN - {"train", "encoder"},
-    "lam": GAN - {"train", "encoder", "shape unet", "shape context_encoder"},
+    "lam": GAN - {"train", "encoder"} - OTHERS["unet"] - OTHERS["context_encoder"],
 }
 
 
@@ -430,6 +432,25 @@ def test_refinement_starts_from_a_search_or_from_a_network(place):
         session.start_of("nowhere", "test")
 
 
+def test_a_recorded_field_is_the_one_that_guides(place):
+    session, family = opened(), TINY.study.families["collaborative_field"]
+    stored, _ = session.load("field_collaborative_field")
+    assert list(stored) == ["0.5"] and stored["0.5"]["mean"].shape[0] == family.steps + 1
+    again = evaluation.record(session, family, 0.5)
+    assert stored["0.5"].keys() == again.keys() and all(torch.equal(v, again[k]) for k, v in stored["0.5"].items())
+    judge, path = evaluation.guide(session, family, 0.5)
+    assert [t.mode for t in judge.terms] == ["field", "independent"] and path == {
+        "layer": 1,
+        "steps": 3,
+        "step_size": 0.1,
+    }
+    assert all(torch.equal(v, stored["0.5"][k]) for k, v in judge.terms[0].field.items())
+    own = dataclasses.replace(family, companions=12)  # no row of the study: recorded now, once
+    judge, _ = evaluation.guide(session, own, 0.5)
+    assert not torch.equal(judge.terms[0].field["mean"], stored["0.5"]["mean"])
+    assert evaluation.guide(session, own, 0.5)[0].terms[0].field is judge.terms[0].field
+
+
 def test_a_network_is_a_row_of_the_evaluation_and_its_collaboration_another(place):
     session = opened()
     table, scores = session.load("metrics")[0], session.load("evaluation")[0]["rows"]
@@ -483,7 +504,7 @@ MIDDLE = {
 
 
 def test_every_stage_with_a_checkpoint_is_interrupted_below():
-    assert set(MIDDLE) == set(PLAN) - {"tune"}
+    assert set(MIDDLE) == {name for name, stage in PLAN.items() if stage.kind not in ("tune", "field")}
 
 
 def forget(place, stage):

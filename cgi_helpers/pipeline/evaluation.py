@@ -46,36 +46,68 @@ def stages_of(preset, family):
     return family.epochs or preset.shapings[family.shaping].epochs
 
 
-def guide(session, family, epochs):
-    """(D or a Judge, keyword arguments of `refine`) of a family after `epochs` of its shaping.
+def path_of(session, family):
+    """The path that a family walks: `layer`, `steps` and `step_size` of `refine`."""
+    s = session.preset.shapings[family.shaping]
+    steps = family.steps if family.steps is not None else s.steps
+    return {"layer": s.layer, "steps": steps, "step_size": family.step_size or s.step_size}
 
-    The partner is the D that its row had after the same epochs. A field is recorded on the first companions of the
-    start's pool, once per session.
+
+def judge_of(session, family, epochs):
+    """The Judge of a family after `epochs` of its shaping, in mode "field" before the field is played: in its company.
+
+    The partner is the D that its row had after the same epochs.
     """
-    p, s = session.preset, session.preset.shapings[family.shaping]
-    path = {
-        "layer": s.layer,
-        "steps": family.steps if family.steps is not None else s.steps,
-        "step_size": family.step_size or s.step_size,
-    }
-    mode, D = family.mode or s.mode, session.shaped(family.shaping, epochs)
-    if mode != "field" and not family.partner:
-        return D, {**path, "mode": mode}
-    terms = [Term(D, "batch" if mode == "field" else mode)]
+    p, mode = session.preset, family.mode or session.preset.shapings[family.shaping].mode
+    terms = [Term(session.shaped(family.shaping, epochs), "batch" if mode == "field" else mode)]
     if family.partner:
-        terms.append(
-            Term(session.shaped(family.partner, epochs), p.shapings[family.partner].mode, weight=family.weight)
-        )
-    if mode != "field":
-        return Judge(*terms), path
+        other = session.shaped(family.partner, epochs)
+        terms.append(Term(other, p.shapings[family.partner].mode, weight=family.weight))
+    return Judge(*terms)
+
+
+def record(session, family, epochs):
+    """The field of a family: recorded on the first companions of its start's pool, in the preset's hole."""
+    n, (G, z), path = (
+        family.companions,
+        session.start_of(family.search, "pool", family.companions),
+        path_of(session, family),
+    )
+    y = session.data["train"].batch(slice(0, n), session.device)
+    with torch.no_grad():
+        h = G.to_features(z[:n], path["layer"])
+    return record_field(G, judge_of(session, family, epochs), h, compose=Overlay(y, session.mask), **path)
+
+
+def recorded(session, family, epochs):
+    """The field that stage `field ROW` wrote; that of a family outside the study is recorded once per session."""
+    row = next((name for name, known in session.preset.study.families.items() if known == family), None)
+    if row:
+        return session.load(f"field_{row}")[0][str(epochs)]
     key = "field", session.fingerprint(f"shape {family.shaping}"), repr(family), epochs
     if key not in session.cache:
-        n = family.companions
-        y, (G, z) = session.data["train"].batch(slice(0, n), session.device), session.start_of(family.search, "pool", n)
-        with torch.no_grad():
-            h = G.to_features(z[:n], s.layer)
-        session.cache[key] = record_field(G, Judge(*terms), h, compose=Overlay(y, session.mask), **path)
-    return Judge(*terms).played(session.cache[key]), path
+        session.cache[key] = record(session, family, epochs)
+    return session.cache[key]
+
+
+def guide(session, family, epochs):
+    """(D or a Judge, keyword arguments of `refine`) of a family after `epochs` of its shaping."""
+    path, judge = path_of(session, family), judge_of(session, family, epochs)
+    if family.mode == "field":
+        return judge.played(recorded(session, family, epochs)), path
+    if family.partner:
+        return judge, path
+    return judge.terms[0].D, {**path, "mode": judge.terms[0].mode}
+
+
+def field(session, stage, fresh=False):
+    """Stage `field ROW`: what `guide` plays to single images for a family in mode "field", at each of its epochs."""
+    if done(session, stage, fresh):
+        return
+    began, row = time.time(), session.plan[stage].row
+    family = session.preset.study.families[row]
+    fields = {str(e): record(session, family, e) for e in stages_of(session.preset, family)}
+    save(session, stage, {f"field_{row}": fields}, time.time() - began)
 
 
 def collaborate(session, G, family, epochs, z, y):

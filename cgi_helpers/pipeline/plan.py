@@ -12,12 +12,15 @@ KINDS = {
     "encoder": "the warm start of the search",
     "encode": "z-hat of images by a row of the searches",
     "shape": "discriminators fine-tuned by a row of the shapings",
+    "field": "what the company of training images does to a refinement, recorded for single images",
     "tune": "every choice made on validation images",
     "evaluate": "every row scored on test images",
     "judge": "a second classifier, of another architecture",
     "fit": "a feed-forward rival, trained to fill holes",
     "card": "every method before all judges, on test images",
 }
+
+LEARNT = ("lr", "r1", "micro_batch", "batch")  # fields of a shaping that are told by what it wrote
 
 
 @dataclass(frozen=True)
@@ -127,19 +130,32 @@ def plan(preset):
                 shared=True,
             )
         )
+    played = {row: family for row, family in study.families.items() if family.mode == "field"}
+    for row, family in played.items():
+        shaped = [shaping for shaping in (family.shaping, family.partner) if shaping]
+        rows = {shaping: facts(p.shapings[shaping], *LEARNT) for shaping in shaped}
+        stages.append(
+            Stage(
+                f"field {row}",
+                {**network, "mask": p.mask, "family": facts(family), "shapings": rows},
+                ("discriminator", *start_reads(p, family.search), *(f"shaped_{shaping}" for shaping in shaped)),
+                (f"field_{row}",),
+            )
+        )
     judged = (
         "discriminator",
         "classifier",
         "encoder",
         *dict.fromkeys(artifact for row in starts(p) for artifact in start_reads(p, row)),
         *(f"shaped_{row}" for row in shaped_rows(p)),
+        *(f"field_{row}" for row in played),
     )
     compared = {
         **network,
         **hole,
         "families": {k: facts(f) for k, f in study.families.items()},
         "micro_batch": study.micro_batch,
-        "shapings": {row: facts(p.shapings[row], "lr", "r1", "micro_batch", "batch") for row in shaped_rows(p)},
+        "shapings": {row: facts(p.shapings[row], *LEARNT) for row in shaped_rows(p)},
         "best": facts(p.searches["best"], "batch", "pool", "pool_iterations"),
         "validation_images": study.validation_images,
     }

@@ -80,7 +80,8 @@ class Shaping:
 class Family:
     """Rows of the evaluation, one per epoch of a shaping: where the refinement starts, which discriminators guide it, and how far.
 
-    None: as the shaping. In mode "field" every image is refined alone in the recorded company of training images.
+    None: as the shaping. In mode "field" every image is refined alone in the company of training images that stage
+    `field` recorded.
     """
 
     search: str  # row of the searches, or of the feed-forward nets

@@ -15,7 +15,7 @@ from ..method.shape import shape_discriminator, whole
 from ..study.evaluation import classify
 from . import parallel
 from .card import card
-from .evaluation import evaluate, find, tune
+from .evaluation import evaluate, field, find, tune
 from .session import Checkpoint, done, half, save, start  # noqa: F401 (notebooks open their session by stages.start)
 
 VANISHING_LAM = (
@@ -271,6 +271,7 @@ FUNCTIONS = {
     "encoder": train_encoder,
     "encode": encode,
     "shape": shape,
+    "field": field,
     "tune": tune,
     "evaluate": evaluate,
     "judge": train_classifier,
