@@ -36,7 +36,8 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(items):
-    """Modules in another order, the tests of each together (they may share what is costly); cells of notebooks stay in order."""
+    """Modules in another order, the tests of each together (they may share what is costly);
+    cells of notebooks stay in order."""
     seed = os.environ.get("CGI_TEST_ORDER")
     if not seed or any(item.path.suffix == ".ipynb" for item in items):
         return

@@ -1,9 +1,9 @@
 """The pipeline for doit: for every preset and seed its notebooks in order; a failure stops the notebooks behind it.
 
-`python run.py figures` calls it. By hand: `doit preset=smoke`, with `seed=N`, `device=cpu`, `fresh=1` (every stage again
-first) and `notebooks=FOLDER` as further variables. Several presets or seeds are separated by commas; they are jobs of their
-own, which `doit run -n 4 seed=0,1,2,3` runs side by side, with device=auto each on the next GPU. Whether a notebook is up
-to date is decided in cgi_helpers/figures.py, not by doit.
+`python run.py figures` calls it. By hand: `doit preset=smoke`, with `seed=N`, `device=cpu`, `fresh=1` (every stage
+again first) and `notebooks=FOLDER` as further variables. Several presets or seeds are separated by commas; they are
+jobs of their own, which `doit run -n 4 seed=0,1,2,3` runs side by side, with device=auto each on the next GPU. Whether
+a notebook is up to date is decided in cgi_helpers/figures.py, not by doit.
 """
 
 import itertools

@@ -8,7 +8,8 @@
   lab [...]     JupyterLab, opened on the live lab (arguments are passed on)
   bench [...]   the measured speeds of benchmarks/run.py (arguments are passed on)
 
-`run.py --cpu COMMAND` installs a build of torch without CUDA: a sixth of the download. UV_TORCH_BACKEND=cpu|auto|cu128|... says the same to uv.
+`run.py --cpu COMMAND` installs a build of torch without CUDA: a sixth of the download.
+UV_TORCH_BACKEND=cpu|auto|cu128|... says the same to uv.
 """
 
 import argparse
@@ -30,8 +31,9 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "installed-by-run.txt"  # written last: a .venv without it is never used
 LOCK = ROOT / "requirements.lock"
 WHAT = ["-c", str(LOCK), "-e", ".[lab,test]"]
-LARGE = """On Linux torch brings NVIDIA's CUDA libraries along: 3 GB to download, 6 GB on disk. They serve an NVIDIA GPU only;
-without one stop here (Ctrl-C) and write --cpu before the command: 0.5 GB to download, 2 GB on disk."""
+LARGE = """On Linux torch brings NVIDIA's CUDA libraries along: 3 GB to download, 6 GB on disk.
+They serve an NVIDIA GPU only; without one stop here (Ctrl-C) and write --cpu before the command:
+0.5 GB to download, 2 GB on disk."""
 CELL_SECONDS = 300  # a notebook cell at preset smoke may take this long under `test`
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # several processes share the cores under `test`
 PROGRESS = ("Resolved", "Collecting", "Downloading", "Prepared", "Installing", "Installed", "Successfully")
@@ -256,7 +258,8 @@ def cores():
 
 
 def test(arguments):
-    """pytest over tests/ on every core, beside it nbval over all notebooks in order; nothing is written into artifacts/ or figures/."""
+    """pytest over tests/ on every core, beside it nbval over all notebooks in order;
+    nothing is written into artifacts/ or figures/."""
     paths, python = notebooks(), ensure_venv()
     with tempfile.TemporaryDirectory(prefix="cgi-test-", ignore_cleanup_errors=True) as root:
 

@@ -1,4 +1,5 @@
-"""The plain reference: the author's recipe as straightforward eager float32 PyTorch, written independently of the package's loops.
+"""The plain reference: the author's recipe as straightforward eager float32 PyTorch,
+written independently of the package's loops.
 
 Whole networks are differentiated, parameter gradients stay on, nothing is cached, laid out or lowered in precision.
 """
@@ -19,7 +20,8 @@ RECIPE = {
 
 
 def search_step(G, D, z, velocity, y, weight, step, lam=1e-4, lr=0.01, clip=1.0):
-    """One Nesterov iteration of the latent search with prior; returns the new (z, velocity, context (N,), total (N,))."""
+    """One Nesterov iteration of the latent search with prior;
+    returns the new (z, velocity, context (N,), total (N,))."""
     z = z.detach().requires_grad_()
     x = G(z)
     context = (weight * (x - y)).abs().flatten(1).sum(1)
@@ -31,7 +33,8 @@ def search_step(G, D, z, velocity, y, weight, step, lam=1e-4, lr=0.01, clip=1.0)
 
 
 def search(G, D, y, weight, z, iterations, clip=1.0):
-    """The whole search; yields (best z so far (N, z_dim), its context loss (N,)), the z of the lowest total loss per image."""
+    """The whole search; yields (best z so far (N, z_dim), its context loss (N,)),
+    the z of the lowest total loss per image."""
     velocity, best = torch.zeros_like(z), z.new_full((len(z),), float("inf"))
     best_z, best_context = z, best
     for step in range(iterations + 1):

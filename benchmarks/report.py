@@ -42,9 +42,10 @@ def table(r, targets):
     ]
     lines += [f"| `{k}` | {number(r[k], 2, ' x')} | {v} x |" for k, v in targets.items()]
     e = r["encode"]
+    scaled = f" (extrapolated from {e['images']})" if e["extrapolated"] else ""
     lines += [
-        f"| `encode_60000_minutes`{' (extrapolated from ' + str(e['images']) + ')' if e['extrapolated'] else ''}, loss {e['loss_ratio']:.3f} "
-        f"of the reference's | {e['minutes_60000']:.1f} | 10 |",
+        f"| `encode_60000_minutes`{scaled}, loss {e['loss_ratio']:.3f} of the reference's "
+        f"| {e['minutes_60000']:.1f} | 10 |",
         "",
         "Matrix-product peak: " + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peak.items()),
         "",
@@ -53,32 +54,33 @@ def table(r, targets):
     ]
     for name, ways in r["steps"].items():
         for way, v in ways.items():
-            top, rate = (
-                peak.get("float32" if way.startswith("plain") else precision, peak["float32"]),
-                v["flop"] / v["seconds"],
-            )
+            top = peak.get("float32" if way.startswith("plain") else precision, peak["float32"])
+            rate = v["flop"] / v["seconds"]
             lines.append(
-                f"| {name.replace('_', ' ')}, {way} | {1e3 * v['seconds']:.1f} | {v['flop'] / 1e9:.1f} | {rate / 1e9:.0f} | {rate / top:.0%} | {v['speedup']:.2f} |"
+                f"| {name.replace('_', ' ')}, {way} | {1e3 * v['seconds']:.1f} | {v['flop'] / 1e9:.1f} "
+                f"| {rate / 1e9:.0f} | {rate / top:.0%} | {v['speedup']:.2f} |"
             )
     t = r["time_to_target"]
     how = " (cost per iteration times iterations)" if t["reference_seconds_extrapolated"] else ""
     lines += [
         "",
-        f"Time until the {t['loss']} over {t['images']} test images is {t['goal']:.3f}; the reference: {t['reference_seconds']:.0f} s{how}.",
+        f"Time until the {t['loss']} over {t['images']} test images is {t['goal']:.3f}; "
+        f"the reference: {t['reference_seconds']:.0f} s{how}.",
         "",
-        f"| start | iterations | s | s with whitening ({t['whitening_seconds']:.2f} s, once per G and mask) | speedup | PSNR against the reference (dB) | the same on all test images |",
+        f"| start | iterations | s | s with whitening ({t['whitening_seconds']:.2f} s, once per G and mask) "
+        "| speedup | PSNR against the reference (dB) | the same on all test images |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, v in t.items():
         if isinstance(v, dict):
             low, high = v["psnr_gain"]["ci95"]
-            everywhere = v.get("psnr_gain_all")
-            everywhere = (
-                "" if not everywhere else "{:+.2f} [{:+.2f}, {:+.2f}]".format(everywhere["mean"], *everywhere["ci95"])
-            )
+            everywhere = v.get("psnr_gain_all") or ""
+            if everywhere:
+                everywhere = "{:+.2f} [{:+.2f}, {:+.2f}]".format(everywhere["mean"], *everywhere["ci95"])
             lines.append(
-                f"| {name} | {v['iterations']} | {number(v['seconds'], 2)} | {number(v['with_whitening'], 2)} | {number(v['speedup'], 0)} | "
-                f"{v['psnr_gain']['mean']:+.2f} [{low:+.2f}, {high:+.2f}] | {everywhere} |"
+                f"| {name} | {v['iterations']} | {number(v['seconds'], 2)} | {number(v['with_whitening'], 2)} "
+                f"| {number(v['speedup'], 0)} | {v['psnr_gain']['mean']:+.2f} [{low:+.2f}, {high:+.2f}] "
+                f"| {everywhere} |"
             )
     for what in ("search iteration", "refine step", "train step"):
         lines += ["", f"| {what}, each row on top of the former | ms | gain |", "|---|---|---|"]

@@ -1,8 +1,9 @@
-"""`python3 run.py bench [--preset P] [--full]`: how much sooner the package's loops finish than a plain reference, as ratios.
+"""`python3 run.py bench [--preset P] [--full]`: how much sooner the package's loops finish than a plain reference.
 
-Both sides use the same trained networks, images and threads and take turns in one run. Writes `benchmarks/results/<preset>`
-.json, .png and .md. Without --full the reference's time to its final loss is its measured cost per iteration times 1,000,
-and the time of 60,000 encodings is scaled from 2,000; both are marked `extrapolated`.
+Both sides use the same trained networks, images and threads and take turns in one run; what it writes are ratios, into
+`benchmarks/results/<preset>.json`, `.png` and `.md`. Without --full the reference's time to its final loss is its
+measured cost per iteration times 1,000, and the time of 60,000 encodings is scaled from 2,000; both are marked
+`extrapolated`.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def in_turns(ways, turns, steps):
 
 
 class Counter(TorchDispatchMode):
-    """Counts the floating-point operations of matrix products and convolutions from their shapes by torch's own formulas.
+    """Counts the floating-point operations of matrix products and convolutions from their shapes by
+    torch's own formulas.
 
     `FlopCounterMode` itself follows modules by hooks that `torch.autograd.grad` does not allow.
     """
@@ -87,10 +89,11 @@ def flops(b, work):
 
 
 def peak(device):
-    """{"float32", "bfloat16"}: operations per second of a large matrix product; bfloat16 only where the machine has units for it.
+    """{"float32", "bfloat16"}: operations per second of a large matrix product;
+    bfloat16 only where the machine has units for it.
 
-    The better of torch.mm and the same product as a 1x1 convolution: on some CPUs the library behind torch.mm leaves the widest
-    vector units unused, which the one behind the convolutions does not.
+    The better of torch.mm and the same product as a 1x1 convolution: on some CPUs the library behind torch.mm leaves
+    the widest vector units unused, which the one behind the convolutions does not.
     """
     found = {}
     for dtype in (torch.float32, fast_dtype(device)):
@@ -157,7 +160,8 @@ class Bench:
 
 
 def shared_steps(b):
-    """Seconds per iteration of search, refinement and training, both sides in turns, and the share of the machine's peak."""
+    """Seconds per iteration of search, refinement and training, both sides in turns,
+    and the share of the machine's peak."""
     G, D = (copy.deepcopy(net).train() for net in (b.G0, b.D0))
     optimisers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (G, D)]
     loop = train.train_gan(
@@ -262,7 +266,8 @@ def ablation_refine(b, steps):
 
 
 def ablation_train(b, steps):
-    """The same for an iteration of the DCGAN's training; the last row is `train.train_gan` with its real batches and draws."""
+    """The same for an iteration of the DCGAN's training;
+    the last row is `train.train_gan` with its real batches and draws."""
     p, data = b.preset, b.session.data["train"]
 
     def tutorial(layout):
@@ -307,8 +312,8 @@ def quality(b, y, z):
 
 
 def on_all_test_images(b, starts, options, whiten, iterations):
-    """Paired PSNR gain of the first `iterations` of a search over the stored encodings by the report's recipe, on all test images
-    that have one; None without them."""
+    """Paired PSNR gain of the first `iterations` of a search over the stored encodings by the report's recipe, on all
+    test images that have one; None without them."""
     if not b.session.up_to_date("encode report"):
         return None
     z = b.session.encodings("test", "report")
@@ -396,7 +401,8 @@ def race(b, aim, unclipped, seconds_per_iteration):
 
 
 def encode(b, aim, whiten, prepare, images):
-    """Encode the first training images in batches of 256 by encoder and 12 whitened steps; minutes for 60,000, whitening included.
+    """Encode the first training images in batches of 256 by encoder and 12 whitened steps;
+    minutes for 60,000, whitening included.
 
     The loss is compared on the images of the reference's run: other images have other losses.
     """
@@ -432,10 +438,14 @@ def one_image(b):
     y, z, s = b.y[:1], b.z[:1], b.shaping
     with torch.no_grad():
         h = b.G.to_features(z, s.layer)
-    search = lambda D: timed(lambda: last(find_latent(b.G, D, y, b.mask, z=z, iterations=300)))[0]  # noqa: E731
-    step = lambda compose: timed(
-        lambda: last(refine(b.G, b.D, h, layer=s.layer, steps=50, step_size=s.step_size, compose=compose))
-    )[0]  # noqa: E731
+
+    def search(D):
+        return timed(lambda: last(find_latent(b.G, D, y, b.mask, z=z, iterations=300)))[0]
+
+    def step(compose):
+        options = dict(layer=s.layer, steps=50, step_size=s.step_size, compose=compose)
+        return timed(lambda: last(refine(b.G, b.D, h, **options)))[0]
+
     return {
         "search_300_with_d": search(b.D),
         "search_300_without_d": search(None),

@@ -1,7 +1,9 @@
-"""`python benchmarks/samplers.py plane | mnist`: every sampler before the same judges; writes `benchmarks/results/samplers_*.json`.
+"""`python benchmarks/samplers.py plane | mnist`: every sampler before the same judges;
+writes `benchmarks/results/samplers_*.json`.
 
-plane: three mixtures, three GAN seeds each, everything trained here. mnist: Liu et al.'s protocol on GAN checkpoints of iterations
-1,000 and 5,000 (`--weights`: folder with seed0/1000.safetensors, ... of G and D and classifier.safetensors), digits in `--data`.
+plane: three mixtures, three GAN seeds each, everything trained here. mnist: Liu et al.'s protocol on GAN checkpoints of
+iterations 1,000 and 5,000 (`--weights`: folder with seed0/1000.safetensors, ... of G and D and classifier.safetensors),
+digits in `--data`.
 """
 
 import argparse
@@ -23,10 +25,8 @@ from cgi_helpers.study.planes import calibrated, plane_methods, plane_pair
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COUNTS = ("G_calls", "D_calls", "gradients", "acceptance", "restarted", "rises", "lipschitz")
-CHECKPOINTS = {
-    1000: dict(layer=1, step_size=0.3, steps=10),
-    5000: dict(layer=1, step_size=0.3, steps=10),
-}  # of 0.1 to 3, layers 1, 2
+# of 0.1 to 3, layers 1, 2
+CHECKPOINTS = {1000: dict(layer=1, step_size=0.3, steps=10), 5000: dict(layer=1, step_size=0.3, steps=10)}
 SHAPING = dict(iterations=400, batch_size=60, lr=5e-4)
 
 
@@ -107,7 +107,8 @@ def pair(path):
 
 
 def shaped_by(G, D, train, seed, layer, steps, step_size, iterations, batch_size, lr):
-    """A copy of D shaped on samples from the prior, every image by itself, and how far the logit rose in each iteration."""
+    """A copy of D shaped on samples from the prior, every image by itself,
+    and how far the logit rose in each iteration."""
     D, rise = copy.deepcopy(D), []
     for _, state in shape_discriminator(
         G,
@@ -177,7 +178,8 @@ def mnist_methods(D, calibrated_D, shaped, judged, validation, walk):
 
 
 def run_mnist(weights, data, seed=0, n=10_000, near=2_000, rest=False):
-    """Both checkpoints: the main rows, or the `rest`, added to the file of results. Distances to the 10,000 test digits."""
+    """Both checkpoints: the main rows, or the `rest`, added to the file of results.
+    Distances to the 10,000 test digits."""
     weights, name = Path(weights), f"samplers_mnist{seed or ''}"
     train, test = digits(data, "train"), digits(data, "test")
     validation = digits(data, "validation").batch(slice(None))

@@ -1,7 +1,8 @@
-"""`python benchmarks/scale.py`: cost of the search against number of images, image size and width of G, and the memory it takes.
+"""`python benchmarks/scale.py`:
+cost of the search against number of images, image size and width of G, and the memory it takes.
 
-Fresh networks (speed does not depend on what they learnt), micro-batches of 256 images as in the stages, every point in a
-process of its own, so that its peak memory is its own. Writes `benchmarks/results/scale.json` and `scale.png`.
+Fresh networks (speed does not depend on what they learnt), micro-batches of 256 images as in the stages, every point in
+a process of its own, so that its peak memory is its own. Writes `benchmarks/results/scale.json` and `scale.png`.
 """
 
 import argparse
@@ -16,7 +17,8 @@ RESULTS, BATCH = Path(__file__).resolve().parent / "results", 256
 
 
 def point(images, size, width, iterations):
-    """Seconds of encoding `images` images of side `size` by `iterations` iterations, and peak memory in MiB, in this process."""
+    """Seconds of encoding `images` images of side `size` by `iterations` iterations,
+    and peak memory in MiB, in this process."""
     import torch
 
     from cgi_helpers.method.masks import center_mask
@@ -26,10 +28,8 @@ def point(images, size, width, iterations):
 
     device = pick_device()
     G, mask = accelerate(Generator(100, width, size=size).eval(), device), center_mask(size).to(device)
-    y, found = (
-        torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8),
-        torch.zeros(images, 100),
-    )  # bytes, as the data set's
+    # bytes, as the data set's
+    y, found = (torch.randint(0, 256, (images, 1, size, size), dtype=torch.uint8), torch.zeros(images, 100))
 
     def encode(rows):
         part = y[rows].to(device) / 127.5 - 1
@@ -56,7 +56,10 @@ def point(images, size, width, iterations):
 
 def measured(**what):
     """`point` in a process of its own."""
-    code = f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); import scale; print(json.dumps(scale.point(**{what!r})))"
+    code = (
+        f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); import scale; "
+        f"print(json.dumps(scale.point(**{what!r})))"
+    )
     return json.loads(
         subprocess.run(
             [sys.executable, "-c", code],
@@ -148,5 +151,6 @@ if __name__ == "__main__":
     for key, points in measure().items():
         for p in points if isinstance(points, list) else ():
             print(
-                f"{key}: {p['images']} images, {p['size']} pixels, width {p['width']}: {p['seconds']:.2f} s, {p['peak_mib']:.0f} MiB"
+                f"{key}: {p['images']} images, {p['size']} pixels, width {p['width']}: "
+                f"{p['seconds']:.2f} s, {p['peak_mib']:.0f} MiB"
             )

@@ -1,9 +1,10 @@
-"""Sweeps on validation images behind the numbers that a preset carries; every try is written to `results/sweep_PRESET.json`.
+"""Sweeps on validation images behind the numbers that a preset carries;
+every try is written to `results/sweep_PRESET.json`.
 
-python benchmarks/sweep.py gan mnist average=0.999 r1=1.0     one more variant of the GAN's training, judged by its samples
-python benchmarks/sweep.py shape mnist best step_size=0.004   one more variant of a row of the shapings, shaped and judged
-python benchmarks/sweep.py refine laptop collaborative_field companions=64 steps=40 step_size=0.004   a variant of a family
-python benchmarks/sweep.py pick mnist                         what the rule of `tune` chooses among what was tried so far
+python benchmarks/sweep.py gan mnist average=0.999 r1=1.0 one more variant of the GAN's training, judged by its samples
+python benchmarks/sweep.py shape mnist best step_size=0.004 one more variant of a row of the shapings, shaped and judged
+python benchmarks/sweep.py refine laptop collaborative_field companions=64 steps=40 step_size=0.004 a variant of a
+family python benchmarks/sweep.py pick mnist what the rule of `tune` chooses among what was tried so far
 
 A variant lies beside the preset in `artifacts/PRESET~VARIANT/`, with what it shares linked; a chosen one is copied into
 `artifacts/PRESET/`, where it fits once the preset carries the same values.
@@ -33,13 +34,15 @@ SAMPLES = 5_000  # of a generator, against all validation images
 
 
 def carried(preset):
-    """The preset with the choices that were made beside it (`choices.json`, before they are written into presets.py)."""
+    """The preset with the choices that were made beside it (`choices.json`,
+    before they are written into presets.py)."""
     path = Session(preset).store.own / "choices.json"
     return changed(preset, json.loads(path.read_text())) if path.exists() else preset
 
 
 def variant(session, tag, changes):
-    """A session with `changes` in a folder of its own, where every artifact of `session` is linked that it could share."""
+    """A session with `changes` in a folder of its own,
+    where every artifact of `session` is linked that it could share."""
     other = Session(
         replace(changed(session.preset, changes), name=f"{session.preset.name}~{tag}"),
         device=session.device,
@@ -137,13 +140,15 @@ def sweep_refine(session, name, tag, changes):
 
 
 def best(epochs):
-    """(rank, ...) of one try by the rule of `tune`: no loss of PSNR, then the least distance, else the least loss; smaller is better."""
+    """(rank, ...) of one try by the rule of `tune`: no loss of PSNR, then the least distance, else the least loss;
+    smaller is better."""
     harmless = [e["frechet_distance"] for e in epochs.values() if e["psnr_gain"] >= 0]
     return (0, min(harmless)) if harmless else (1, -max(e["psnr_gain"] for e in epochs.values()))
 
 
 def pick(session):
-    """Choose among what was tried, copy the chosen artifacts into the preset's folder, write `choices.json` and the results."""
+    """Choose among what was tried, copy the chosen artifacts into the preset's folder,
+    write `choices.json` and the results."""
     found, choices = tried(session), {}
     for kind, tries in found.items():
         if kind == "gan":

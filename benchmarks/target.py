@@ -1,7 +1,8 @@
 """The loss to reach: one run of the reference's whole search over the first test images, stored with a fingerprint.
 
-`results/<preset>_reference.json` (and `_reference_unclipped.json`, without the author's |z| <= 1) holds per image the weighted context loss and PSNR after the last iteration, the mean curve, and
-a fingerprint of the weights, images, mask and recipe behind them. If that does not fit, the run is made again, never used.
+`results/<preset>_reference.json` (and `_reference_unclipped.json`, without the author's |z| <= 1) holds per image the
+weighted context loss and PSNR after the last iteration, the mean curve, and a fingerprint of the weights, images, mask
+and recipe behind them. If that does not fit, the run is made again, never used.
 """
 
 import json
@@ -70,8 +71,8 @@ def run(session, images, recipe):
 
 
 def load(session, folder, fresh=False, clip=reference.RECIPE["clip"]):
-    """The stored run, made (again) if it is missing, does not fit, or `fresh`: {"fingerprint", "images", "iterations", "context",
-    "psnr", "curve": [(iteration, mean)], "mean_psnr"}, and "seconds" if it was made now."""
+    """The stored run, made (again) if it is missing, does not fit, or `fresh`: {"fingerprint", "images", "iterations",
+    "context", "psnr", "curve": [(iteration, mean)], "mean_psnr"}, and "seconds" if it was made now."""
     images = min(IMAGES, session.preset.study.test_images, len(session.data["test"]))
     iterations = min(reference.RECIPE["iterations"], session.preset.searches["report"].iterations)
     recipe = {**reference.RECIPE, "iterations": iterations, "clip": clip}

@@ -3,9 +3,9 @@
     python docs/build.py            writes them anew
     python docs/build.py --check    names those that are out of date and exits with 1
 
-A field is {{file:path:format}}: `file` is a key of FILES, `path` leads through the JSON with / between keys, `format` is Python's,
-after a factor if needed (`*1000 .0f`). Of a value with mean and ci95, `±.2f` writes mean ± half of the interval, `[].2f` mean [lo, hi].
-`path ÷ path` divides. {{table:NAME}} writes a table of TABLES.
+A field is {{file:path:format}}: `file` is a key of FILES, `path` leads through the JSON with / between keys, `format`
+is Python's, after a factor if needed (`*1000 .0f`). Of a value with mean and ci95, `±.2f` writes mean ± half of the
+interval, `[].2f` mean [lo, hi]. `path ÷ path` divides. {{table:NAME}} writes a table of TABLES.
 """
 
 import json

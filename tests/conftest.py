@@ -1,4 +1,5 @@
-"""Every test run writes its artifacts and figures into a temporary folder, never into the developer's own, and leaves the process as it was."""
+"""Every test run writes its artifacts and figures into a temporary folder, never into the developer's own,
+and leaves the process as it was."""
 
 import os
 import sys

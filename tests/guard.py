@@ -1,8 +1,9 @@
-"""No test reaches the network: a Python process that runs `install()` refuses everything but its own machine, and notes it.
+"""No test reaches the network:
+a Python process that runs `install()` refuses everything but its own machine, and notes it.
 
-conftest.py installs it in the test process and in the kernels of notebooks, tests/browser in JupyterLab's server. Other children
-get a proxy that does not exist. A refused attempt is an OSError, which the code under test may swallow: so it is noted, too,
-in the file that CGI_NETWORK_LOG names, and the running test fails.
+conftest.py installs it in the test process and in the kernels of notebooks, tests/browser in JupyterLab's server. Other
+children get a proxy that does not exist. A refused attempt is an OSError, which the code under test may swallow: so it
+is noted, too, in the file that CGI_NETWORK_LOG names, and the running test fails.
 """
 
 import ipaddress
@@ -29,7 +30,8 @@ def local(host):
 
 
 def watch(event, args):
-    """Audit hook: OSError for a look-up of, or a connection to, another machine. Sockets of other families have no host."""
+    """Audit hook: OSError for a look-up of, or a connection to, another machine.
+    Sockets of other families have no host."""
     if event in ADDRESSES:
         address = args[ADDRESSES[event]]
         host = address[0] if isinstance(address, tuple) and address and isinstance(address[0], (str, bytes)) else None
@@ -50,7 +52,8 @@ def install():
 
 def start_line():
     """A line of Python that guards the process that runs it and leaves no name behind."""
-    return f"exec(compile(open({__file__!r}).read(), {__file__!r}, 'exec'), {{'__name__': 'guarded', '__file__': {__file__!r}}})\n"
+    names = {"__name__": "guarded", "__file__": __file__}
+    return f"exec(compile(open({__file__!r}).read(), {__file__!r}, 'exec'), {names!r})\n"
 
 
 def environment(folder):

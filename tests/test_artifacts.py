@@ -200,9 +200,9 @@ def test_own_results_come_before_shipped_ones(store):
 
 
 def test_missing(store):
-    assert (
-        refused(store)
-        == "Artifact 'net' of preset 'smoke' does not exist yet: rebuild it with `python -m cgi_helpers train --preset smoke`."
+    assert refused(store) == (
+        "Artifact 'net' of preset 'smoke' does not exist yet: "
+        "rebuild it with `python -m cgi_helpers train --preset smoke`."
     )
     assert refused(Store("smoke", 3)).endswith("`python -m cgi_helpers train --preset smoke --seed 3`.")
 

@@ -74,9 +74,8 @@ def test_all_keys_and_ratios_without_touching_committed_results(bench, session, 
     assert unclipped["recipe"]["clip"] is None and unclipped["fingerprint"] != r["reference_run"]["fingerprint"]
     goals = {name: row["goal"] for name, row in r["time_to_target"].items() if isinstance(row, dict)}
     assert set(goals.values()) == {r["time_to_target"]["goal"], unclipped["mean_context"]}
-    assert (
-        r["time_to_target"]["encoder"]["psnr_gain_all"] is None
-    )  # no stored encodings by the report's recipe to compare with
+    # no stored encodings by the report's recipe to compare with
+    assert r["time_to_target"]["encoder"]["psnr_gain_all"] is None
     for name in ("search", "refine", "train"):
         assert r[f"ablation_{name}"][0][0] == "reference" and len(r[f"ablation_{name}"]) > 2
     table = (tmp_path / "out" / "smoke.md").read_text()

@@ -58,7 +58,8 @@ def test_it_is_batchnorm_where_the_statistics_are_those_of_the_batch(shape):
 
 
 def test_the_gradient_is_that_of_finite_differences():
-    """Without the backward statistics it is the derivative itself; with them, that of the output beside a potential of x."""
+    """Without the backward statistics it is the derivative itself;
+    with them, that of the output beside a potential of x."""
     x, mean, var, push, pull, weight, bias = statistics((2, 3, 2, 2))
     assert torch.autograd.gradcheck(
         lambda x: GivenBatchNorm.apply(x, mean, var, 0 * push, 0 * pull, weight, bias, 1e-5), x
@@ -144,9 +145,8 @@ def test_each_step_has_its_own_statistics_and_all_four_matter():
     field = record_field(G, D, companions, **PATH)
     assert set(STATISTICS) < set(field) and all(torch.is_tensor(v) for v in field.values())
     assert field["mean"].shape == (STEPS + 1, 8) and field["mean"].diff(dim=0).abs().max() > 1e-3
-    assert (
-        field["push"][:-1].abs().max() > 0 and field["push"][-1].abs().max() == 0
-    )  # nothing moves after the last step
+    # nothing moves after the last step
+    assert field["push"][:-1].abs().max() > 0 and field["push"][-1].abs().max() == 0
     right = last(refine(G, D, h, mode="field", field=field, **PATH))["features"]
     for name in STATISTICS:
         spoilt = {**field, name: field[name] * 1.5 + 0.01}

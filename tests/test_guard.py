@@ -1,4 +1,5 @@
-"""The guard of the tests themselves: the network is refused here, in kernels and in children; this machine's own addresses work."""
+"""The guard of the tests themselves: the network is refused here, in kernels and in children;
+this machine's own addresses work."""
 
 import os
 import socket
@@ -75,7 +76,8 @@ def test_an_order_by_seed_keeps_modules_together(pytester_like):
 
 @pytest.fixture
 def pytester_like(tmp_path):
-    """`run(source, *options, files=1, **environment)`: what pytest says of test files with this source under the root's conftest.py."""
+    """`run(source, *options, files=1, **environment)`:
+    what pytest says of test files with this source under the root's conftest.py."""
     here = Path(__file__).resolve().parents[1]
 
     def run(source, *options, files=1, **environment):
@@ -110,7 +112,8 @@ def test_kernels_are_guarded_and_see_no_new_names(attempts, tmp_path):
     nbclient = pytest.importorskip("nbclient")
     cells = [
         "assert not {'guard', 'watch', 'install', 'os', 'sys'} & set(globals())",
-        "import socket\ntry:\n    socket.socket().connect(('192.0.2.1', 80))\nexcept OSError as error:\n    print(error)",
+        "import socket\ntry:\n    socket.socket().connect(('192.0.2.1', 80))\n"
+        "except OSError as error:\n    print(error)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=600).execute()

@@ -1,4 +1,5 @@
-"""The second classifier, detectors and the card: limits, known corruptions in order, independence of order and batch."""
+"""The second classifier, detectors and the card:
+limits, known corruptions in order, independence of order and batch."""
 
 import json
 
@@ -96,7 +97,8 @@ def test_detectability_is_the_area_under_the_curve_with_ties_and_in_any_order():
 
 
 def test_interval_of_detectability_covers_the_true_area():
-    """N(0.5, 1) against N(0, 1), correlated pairs: the area is Phi(0.5 / sqrt 2) = 0.6382; 200 sets, 10 misses expected."""
+    """N(0.5, 1) against N(0, 1), correlated pairs: the area is Phi(0.5 / sqrt 2) = 0.6382;
+    200 sets, 10 misses expected."""
     counts, hits = statistics.bootstrap_counts(60, 200), 0
     for k in range(200):
         common, a, b = torch.randn(3, 60, generator=torch.Generator().manual_seed(k))

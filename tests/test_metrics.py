@@ -220,9 +220,8 @@ def test_neighbourhoods_of_equal_sets_and_of_strangers():
     a = features(50)
     same = metrics.neighbourhoods(a, a.flip(0), k=3)
     assert all((same[m] == 1).all() for m in ("precision", "recall", "coverage"))
-    assert same["density"].mean().item() == pytest.approx(
-        1 + 1 / 3, abs=0.01
-    )  # itself and 3 neighbours; ties may round
+    # itself and 3 neighbours; ties may round
+    assert same["density"].mean().item() == pytest.approx(1 + 1 / 3, abs=0.01)
     far = metrics.neighbourhoods(a + 1000, a)
     assert all(v.sum() == 0 for v in far.values())
 

@@ -1,4 +1,5 @@
-"""Stages under torchrun with 1, 2 and 3 real processes: the same bytes, work by every process, nothing lost with a killed one."""
+"""Stages under torchrun with 1, 2 and 3 real processes:
+the same bytes, work by every process, nothing lost with a killed one."""
 
 import json
 import os
@@ -60,7 +61,8 @@ pytestmark = pytest.mark.slow
 
 
 def torchrun(folder, n, *stages, **env):
-    """Exit code of `stages` run by n processes on the results in `folder`; how many pieces each computed lies in `folder`."""
+    """Exit code of `stages` run by n processes on the results in `folder`;
+    how many pieces each computed lies in `folder`."""
     script = folder / "driver.py"
     script.write_text(DRIVER)
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "RANK", "WORLD_SIZE")}
@@ -138,9 +140,8 @@ def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone,
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     forget(tmp_path, ["shape report"])
     partial = tmp_path / "artifacts" / "tiny" / "shape_report.partial.safetensors"
-    assert (
-        torchrun(tmp_path, 2, "shape report", CTRL_C="0:5").returncode != 0
-    )  # rank 0 has slices 0, 2 of 3: in its third iteration
+    # rank 0 has slices 0, 2 of 3: in its third iteration
+    assert torchrun(tmp_path, 2, "shape report", CTRL_C="0:5").returncode != 0
     with safe_open(partial, "pt") as file:
         assert json.loads(file.metadata()["cgi"])["step"] == 3
     run = torchrun(tmp_path, 3, "shape report", CTRL_C="1:2")  # a signal for another process only stops nothing

@@ -74,9 +74,9 @@ CLASSES = pd.DataFrame(
     {"class_name": ["Bag"] * 10 + ["Coat"] * 10, "gain": [-1.0] * 4 + [0.5] * 6 + [-1.0] * 1 + [2.0] * 9}
 )
 CAPTIONS = [tuple(f"case {i}\nimage {k}" for k in range(3)) for i in range(4)]
-LONG = (
-    "A caption that is long enough to need a second line, whatever the width of the figure may be: nobody reads it to its very end. "
-    * 2
+LONG = 2 * (
+    "A caption that is long enough to need a second line, whatever the width of the figure may be: "
+    "nobody reads it to its very end. "
 )
 
 FIGURES = {

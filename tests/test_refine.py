@@ -71,7 +71,8 @@ def reference_logits(D, x, mode):
 
 
 def reference_path(G, D, h, layer, steps, step_size, momentum, mode, saturating, y, mask):
-    """[(h, x, logits)] for step 0 ... steps: v <- momentum v - step_size * dL/dh, h <- h + v, L = sum of -log D or log(1 - D)."""
+    """[(h, x, logits)] for steps 0 to `steps`:
+    v <- momentum v - step_size * dL/dh, h <- h + v, L = sum of -log D or log(1 - D)."""
     path, velocity = [], torch.zeros_like(h)
     for step in range(steps + 1):
         point = h.clone().requires_grad_()

@@ -46,9 +46,8 @@ def clone(tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "uv.py").write_text(FAKE_UV.format(log=str(tmp_path / "log")))
-    (tools / "uv").write_text(
-        f"#!/bin/sh\nexec '{sys.executable}' '{tools / 'uv.py'}' \"$@\"\n"
-    )  # a #! line takes no path with spaces
+    # a #! line takes no path with spaces
+    (tools / "uv").write_text(f"#!/bin/sh\nexec '{sys.executable}' '{tools / 'uv.py'}' \"$@\"\n")
     (tools / "uv").chmod(0o755)
     return tmp_path
 

@@ -1,4 +1,5 @@
-"""The fast paths against the plain reference, and bfloat16 against float32, on the shipped `laptop` networks and real images."""
+"""The fast paths against the plain reference, and bfloat16 against float32,
+on the shipped `laptop` networks and real images."""
 
 import copy
 import sys
@@ -15,7 +16,9 @@ from cgi_helpers.method.search import find_latent, whitening
 from cgi_helpers.pipeline.session import start
 from cgi_helpers.study import metrics
 
-BOUND = 0.1  # dB of the mean PSNR of 64 images: bfloat16 may cost no more (README); the smallest gain in the evaluation's table is larger
+# dB of the mean PSNR of 64 images: bfloat16 may cost no more (README);
+# the smallest gain in the evaluation's table is larger
+BOUND = 0.1
 
 
 @pytest.fixture(scope="module")

@@ -333,9 +333,8 @@ def test_networks_are_untouched(training):
     for net, before in zip(nets, state):
         assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
         assert all(p.grad is None for p in net.parameters())
-    assert torch.equal(
-        last(find_latent(G, D, y, mask, z=z, iterations=3, lam=0.3))["z"], expected
-    )  # G in eval mode inside
+    # G in eval mode inside
+    assert torch.equal(last(find_latent(G, D, y, mask, z=z, iterations=3, lam=0.3))["z"], expected)
 
 
 def test_works_inside_no_grad():

@@ -174,9 +174,8 @@ def chain(tmp_path_factory, one_thread):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGI_ROOT", str(root))
-        patch.setattr(
-            stages, "done", lambda session, stage, fresh: session.store.check_writable()
-        )  # loads all declared inputs
+        # loads all declared inputs
+        patch.setattr(stages, "done", lambda session, stage, fresh: session.store.check_writable())
         patch.setattr(card_module, "done", lambda session, stage, fresh: session.store.check_writable())
         patch.setattr(evaluation, "done", lambda session, stage, fresh: session.store.check_writable())
         for stage in PLAN:
@@ -310,9 +309,8 @@ def test_other_content_of_an_input_makes_all_that_depends_on_it_stale(place, art
         tree["equal_time_iterations"] += 1
     else:
         next(iter(tree.values())).view(-1)[0] += 1
-    session.store.save(
-        artifact, tree, WRITER[artifact], meta["fingerprint"]
-    )  # as if made again, with the same settings
+    # as if made again, with the same settings
+    session.store.save(artifact, tree, WRITER[artifact], meta["fingerprint"])
     depending = {s for s in PLAN if any(artifact in PLAN[u].reads for u in upstream(s))}
     assert depending and {s for s in PLAN if not session.up_to_date(s)} == depending
     direct = next(s for s in PLAN if artifact in PLAN[s].reads)
@@ -566,7 +564,8 @@ def test_ctrl_c_in_the_middle_of_a_step_saves_and_resumed_equals_uninterrupted(p
 
 
 def test_pieces_of_another_cut_are_not_merged(place, monkeypatch):
-    """Someone who ran out of memory goes on with a smaller `batch` of the search, which is no part of the fingerprint."""
+    """Someone who ran out of memory goes on with a smaller `batch` of the search,
+    which is no part of the fingerprint."""
     forget(place, "encode report")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         press_ctrl_c(patch, *MIDDLE["encode report"][:3])

@@ -35,9 +35,8 @@ def test_clusters_are_drawn_whole():
 def test_crossed_clusters_multiply():
     seeds, images = torch.arange(3).repeat_interleave(4), torch.arange(4).repeat(3)
     table = statistics.bootstrap_counts(12, 100, clusters=[seeds, images]).view(-1, 3, 4)
-    assert torch.equal(
-        table.sum(2, keepdim=True) * table.sum(1, keepdim=True), table * table.sum((1, 2), keepdim=True)
-    )  # rank 1
+    # rank 1
+    assert torch.equal(table.sum(2, keepdim=True) * table.sum(1, keepdim=True), table * table.sum((1, 2), keepdim=True))
 
 
 def test_an_interval_over_clusters_is_wider_by_what_their_members_share():
@@ -90,7 +89,8 @@ def test_interval_is_the_estimate_with_two_standard_errors():
 
 
 def test_intervals_cover_at_their_nominal_rate():
-    """600 simulated data sets of 80 numbers: a 95 % interval misses the truth about 30 times (standard deviation 5.3)."""
+    """600 simulated data sets of 80 numbers:
+    a 95 % interval misses the truth about 30 times (standard deviation 5.3)."""
     rng, counts = np.random.default_rng(0), statistics.bootstrap_counts(80, 300)
     hits = 0
     for _ in range(600):

@@ -1,4 +1,5 @@
-"""What the page needs of the browser beside ipywidgets: pictures that stream, a play bar, a button that reads a file."""
+"""What the page needs of the browser beside ipywidgets:
+pictures that stream, a play bar, a button that reads a file."""
 
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Screen(anywidget.AnyWidget):
 
 
 class Player(anywidget.AnyWidget):
-    """Calls `stepped(run, index)` when the reader goes to a frame. `begin` starts another run, which ends the playing of the
-    older one; what the browser still asks of that is not to be shown: `accepts` knows."""
+    """Calls `stepped(run, index)` when the reader goes to a frame. `begin` starts another run, which ends the playing
+    of the older one; what the browser still asks of that is not to be shown: `accepts` knows."""
 
     _esm, _css = source("player.js"), source("lab.css")
     run = traitlets.Int(0).tag(sync=True)

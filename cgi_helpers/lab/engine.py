@@ -26,7 +26,8 @@ REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 f
 
 @dataclass
 class Frame:
-    """What the page shows of one iteration or step. image (C, H, W) uint8: the composite; losses, logit of this iterate."""
+    """What the page shows of one iteration or step.
+    image (C, H, W) uint8: the composite; losses, logit of this iterate."""
 
     phase: str  # "search" or "refine"
     step: int
@@ -285,8 +286,8 @@ class Engine:
         return run, refined["images"], refined["images"].std(0, correction=0).mean(0)
 
     def gradients(self, recipe, cancel, tell=nobody):
-        """(Run, {epochs: {"semantic", "refined": (H, W)}}): length of the gradient of -log D at every pixel (what D asks
-        to change), for every stored discriminator; None if cancelled."""
+        """(Run, {epochs: {"semantic", "refined": (H, W)}}): length of the gradient of -log D at every pixel (what D
+        asks to change), for every stored discriminator; None if cancelled."""
         return self._remember(("gradients", recipe), lambda: self._gradients(recipe, cancel, tell))
 
     def _gradients(self, recipe, cancel, tell):

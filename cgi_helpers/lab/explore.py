@@ -26,7 +26,8 @@ def _control(name, choice, default, hint):
 
 
 class Explorer(widgets.VBox):
-    """Controls above one picture. `draw(**values)` returns a Figure; it runs on a worker thread, the newest values win."""
+    """Controls above one picture. `draw(**values)` returns a Figure;
+    it runs on a worker thread, the newest values win."""
 
     def __init__(self, draw, controls, hints=None, synchronous=None):
         self.draw, self.worker, self.word = draw, Worker(synchronous), ""

@@ -18,11 +18,12 @@ def notches(value, low, high):
 
 
 class Number(widgets.HBox):
-    """A number from `low` to `high`, with `zero` also 0: a slider over `notches` and the present value, any other can be typed.
+    """A number from `low` to `high`, with `zero` also 0:
+    a slider over `notches` and the present value, any other can be typed.
 
     ipywidgets' own controls alter what they are given, silently and in the browser: a logarithmic slider snaps 0.006 to
-    0.0063 when it is shown, readouts and bounded fields clamp. Here a number beyond the range becomes the nearest one inside,
-    and `tell` (a function, to be set) gets a sentence. `slider=False`: the field alone.
+    0.0063 when it is shown, readouts and bounded fields clamp. Here a number beyond the range becomes the nearest one
+    inside, and `tell` (a function, to be set) gets a sentence. `slider=False`: the field alone.
     """
 
     value = traitlets.Any()
@@ -33,11 +34,9 @@ class Number(widgets.HBox):
         self.low, self.high, self.zero, self.name, self.hint = low, high, zero, name, hint
         self.quiet, self.tell = False, lambda sentence: None
         self.notches = [*[0.0] * zero, *notches(value, low, high)] if slider else []
-        first = dict(
-            description=name,
-            style={"description_width": label},
-            layout={"flex": "1 1 auto", "width": "auto", "min_width": "0"},
-        )  # or a field is 20 letters wide
+        # without a width a field is 20 letters wide
+        layout = {"flex": "1 1 auto", "width": "auto", "min_width": "0"}
+        first = dict(description=name, style={"description_width": label}, layout=layout)
         options = dict(options=self._options(value), readout=False, continuous_update=continuous)
         self.slider = widgets.SelectionSlider(value=value, tooltip=hint, **options, **first) if slider else None
         kind = widgets.IntText if isinstance(value, int) else widgets.FloatText
@@ -68,8 +67,8 @@ class Number(widgets.HBox):
             with self._still():
                 self.field.value = self.value
             self.tell(
-                f"{self.name} goes from {self.low:.10g} to {self.high:.10g}{' or is 0' * self.zero}, so {change.new:.10g} "
-                f"became {self.value:.10g}."
+                f"{self.name} goes from {self.low:.10g} to {self.high:.10g}{' or is 0' * self.zero}, "
+                f"so {change.new:.10g} became {self.value:.10g}."
             )
 
     @traitlets.validate("value")

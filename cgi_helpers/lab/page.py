@@ -88,11 +88,8 @@ class LiveLab(widgets.VBox):
             recipe, problem = recipes.default_recipe(session, tuned=False), error
         self.session, self.engine = session, Engine(session)
         self.run, self.index, self.compared = None, 0, {}  # what is shown: a run and its frame; screen -> its recipe
-        self.picture, self.own, self.saved = (
-            "",
-            "",
-            None,
-        )  # own picture shown; the last there was; path of the last JSON
+        # own picture shown; the last there was; path of the last JSON
+        self.picture, self.own, self.saved = "", "", None
         self.children = self._build(recipe)
         _close(old)
         self._act(lambda: self.set_recipe(recipe, run=run), about_state=True)
@@ -233,8 +230,8 @@ class LiveLab(widgets.VBox):
     def _act(self, action, about_state=False):
         """Do what the reader asked for; an error becomes a sentence in the page.
 
-        `about_state`: it is about the present image, hole or knobs, so what runs for older ones ends. Any other error (a
-        file that is no picture) is a notice, and what runs goes on.
+        `about_state`: it is about the present image, hole or knobs, so what runs for older ones ends. Any other error
+        (a file that is no picture) is a notice, and what runs goes on.
         """
         if self.held:  # the page itself set a control
             return
@@ -253,7 +250,8 @@ class LiveLab(widgets.VBox):
 
     @property
     def held(self):
-        """True while this very thread sets controls itself: their changes ask for nothing (another thread's still do)."""
+        """True while this very thread sets controls itself:
+        their changes ask for nothing (another thread's still do)."""
         return getattr(self.quiet, "held", False)
 
     @contextlib.contextmanager
@@ -278,7 +276,8 @@ class LiveLab(widgets.VBox):
         )
 
     def set_recipe(self, recipe, run=True, frame=None):
-        """Set every control to `recipe`; one run, not one per control, which ends on `frame`. ValueError changes nothing."""
+        """Set every control to `recipe`; one run, not one per control, which ends on `frame`.
+        ValueError changes nothing."""
         recipes.check(recipe, self.session)
         mask, _ = recipes.hole_mask(recipe, self.session), recipes.target(recipe, self.session)
         with self._hold():
@@ -387,12 +386,12 @@ class LiveLab(widgets.VBox):
         return self.run is not None and self.run.refined is not None and self.run.recipe == self.recipe()
 
     def ask(self, frame=None):
-        """Cancel what runs and compute what the open tab shows, with the newest values; a run ends on `frame` (None: last)."""
+        """Cancel what runs and compute what the open tab shows, with the newest values;
+        a run ends on `frame` (None: last)."""
         if not self.painter.image:  # the data were missing when the page was made
             self.set_recipe(self.recipe(), run=False)
-        with (
-            self.lock
-        ):  # one section: of two threads that ask at once, the later number must belong to the later values
+        # one section: of two threads that ask at once, the later number must belong to the later values
+        with self.lock:
             page, recipe, asked = list(TABS)[self.tabs.selected_index or 0], self.recipe(), time.perf_counter()
             self.generation += 1
             mine = self.generation

@@ -13,9 +13,11 @@ HISTORY = 30  # holes that Undo can bring back
 
 
 class Painter(anywidget.AnyWidget):
-    """The image and its hole. `hole`: size * size characters row by row, '1' = missing; the browser sends one per stroke.
+    """The image and its hole. `hole`: size * size characters row by row, '1' = missing;
+    the browser sends one per stroke.
 
-    A hole that is not such a text is refused with a sentence in `message`. Calls from Python and strokes share one history.
+    A hole that is not such a text is refused with a sentence in `message`.
+    Calls from Python and strokes share one history.
     """
 
     _esm, _css = source("painter.js"), source("lab.css")
@@ -62,7 +64,8 @@ class Painter(anywidget.AnyWidget):
         return (~missing).float().view(1, 1, self.size, self.size)
 
     def set_mask(self, mask, new=False):
-        """Show a mask (1, 1, size, size), 1 = known; ValueError for another shape. `new`: nothing before it can be undone."""
+        """Show a mask (1, 1, size, size), 1 = known; ValueError for another shape.
+        `new`: nothing before it can be undone."""
         if tuple(mask.shape) != (1, 1, self.size, self.size):
             raise ValueError(
                 f"The painter shows masks of shape (1, 1, {self.size}, {self.size}), not {tuple(mask.shape)}."

@@ -18,6 +18,7 @@ FORMAT = "cgi live lab 2"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100  # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
+# what the knobs offer and a recipe may ask for; lam may be 0, too
 RANGES = {
     "lam": (1e-6, 10.0),
     "iterations": (0, 1000),
@@ -25,7 +26,7 @@ RANGES = {
     "seed": (0, 2**31 - 1),
     "step_size": (1e-4, 1.0),
     "steps": (0, 200),
-}  # what the knobs offer and a recipe may ask for; lam may be 0, too
+}
 TYPES = {int: (int,), float: (int, float), str: (str,)}  # of JSON's values for a field; bool is none of them
 JUDGE = "per_image"  # row of the shapings whose discriminators judge a single image
 NETWORKS = ("generator", "discriminator", "encoder", f"shaped_{JUDGE}")  # artifacts whose digest a recipe tells
@@ -174,7 +175,8 @@ def check(recipe, session):
 
 
 def facts(recipe, session):
-    """What the pixels depend on beside the recipe: networks, seed, device, precision, torch, the image behind its number."""
+    """What the pixels depend on beside the recipe:
+    networks, seed, device, precision, torch, the image behind its number."""
     nets = {a: (session.store.metadata(a) or {}).get("digest") for a in NETWORKS}
     precision = fast_dtype(session.device) if session.preset.networks.amp else None
     original = hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]
@@ -206,8 +208,8 @@ def dump(recipe, session, frame=None):
 
 
 def parse(content, session):
-    """(recipe, frame, note) from JSON (text or bytes) whose every value was tried; the note says what was different where
-    it was saved. ValueError in one sentence."""
+    """(recipe, frame, note) from JSON (text or bytes) whose every value was tried; the note says what was different
+    where it was saved. ValueError in one sentence."""
     try:
         content = json.loads(content)
         values, frame = content["recipe"], content.get("frame")

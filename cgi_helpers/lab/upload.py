@@ -15,10 +15,10 @@ TAKEN = "a PNG, JPEG, WebP or BMP picture"
 def read_image(content, name="the file", size=64, channels=1):
     """(image (1, channels, size, size) in [-1, 1], note) from the bytes of a PNG, JPEG, WebP or BMP.
 
-    The whole picture is kept: turned as its EXIF data say, shrunk by averaging until the longer side fits, transparent parts put on
-    black, padded with black to a square (the data's background is black) and, for one channel, made grey (ITU-R 601 luminance).
-    `note` is "" or one sentence about what was dropped. ValueError in one sentence for anything else than one such file of at
-    most 50 megapixels; the size is judged before the pixels are decoded.
+    The whole picture is kept: turned as its EXIF data say, shrunk by averaging until the longer side fits, transparent
+    parts put on black, padded with black to a square (the data's background is black) and, for one channel, made grey
+    (ITU-R 601 luminance). `note` is "" or one sentence about what was dropped. ValueError in one sentence for anything
+    else than one such file of at most 50 megapixels; the size is judged before the pixels are decoded.
     """
     if not content:
         raise ValueError(f"{name} is empty: choose {TAKEN}.")
@@ -47,15 +47,15 @@ def read_image(content, name="the file", size=64, channels=1):
 
 
 def _shrink(picture, size):
-    """(the picture upright, 8 bits, opaque, its longer side `size`; note). It becomes small first: all else is then quick."""
+    """(the picture upright, 8 bits, opaque, its longer side `size`; note).
+    It becomes small first: all else is then quick."""
     notes = ["It was animated: only its first frame is used."] * (
         picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1
     )
     picture.draft("RGB", (4 * size, 4 * size))  # JPEG: decode at a fraction of the size
     picture = ImageOps.exif_transpose(picture)
-    if (
-        picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I")
-    ):  # no numbers to average yet
+    # no numbers to average yet
+    if picture.mode in ("1", "P") or "transparency" in picture.info and not picture.mode.startswith("I"):
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     scale = size / max(picture.size)
     picture = picture.resize(

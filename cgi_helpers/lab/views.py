@@ -1,4 +1,5 @@
-"""What a screen shows, as plain data: pictures as PNG data URLs with captions, curves as SVG in the page's own colours."""
+"""What a screen shows, as plain data:
+pictures as PNG data URLs with captions, curves as SVG in the page's own colours."""
 
 import base64
 import html

@@ -7,12 +7,14 @@ import traceback
 
 
 def synchronous_here():
-    """Whether to compute inside callbacks: as CGI_SYNC says (1 or 0), else in Colab, which does not show updates from threads."""
+    """Whether to compute inside callbacks:
+    as CGI_SYNC says (1 or 0), else in Colab, which does not show updates from threads."""
     return os.environ["CGI_SYNC"] == "1" if "CGI_SYNC" in os.environ else "google.colab" in sys.modules
 
 
 class Worker:
-    """Runs `job(cancel)` on one thread; a newer `submit` sets the running job's `cancel` event and replaces waiting ones.
+    """Runs `job(cancel)` on one thread;
+    a newer `submit` sets the running job's `cancel` event and replaces waiting ones.
 
     Which thread a widget callback runs on differs between ipykernel versions, so callbacks only submit.
     `synchronous`: run at once in the caller (papermill, nbval, Colab); None: see `synchronous_here`.

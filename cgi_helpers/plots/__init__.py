@@ -1,7 +1,7 @@
 """Every figure of the suite: functions of CPU tensors, numpy arrays or tables that return a `Figure`.
 
-Nothing here touches pyplot, which is not thread-safe: a notebook displays the returned figure, a widget
-renders it to PNG. Images are (N, C, H, W) in [-1, 1], C = 1 (grey, drawn from -1 to 1) or 3 (colour); masks are 1 = known.
+Nothing here touches pyplot, which is not thread-safe: a notebook displays the returned figure, a widget renders it to
+PNG. Images are (N, C, H, W) in [-1, 1], C = 1 (grey, drawn from -1 to 1) or 3 (colour); masks are 1 = known.
 """
 
 import textwrap
@@ -33,7 +33,8 @@ ROWS = ("masked\ninput", "before", "|change|", "after", "original")
 
 
 def _figure(width, height, title, layout="constrained"):
-    """Empty figure of at most 11 inches; the title, wrapped to its width, says what to see (lines beyond the first add height)."""
+    """Empty figure of at most 11 inches;
+    the title, wrapped to its width, says what to see (lines beyond the first add height)."""
     lines = textwrap.wrap(title or "", int(min(width, 11) * 12))
     fig = Figure(figsize=(min(width, 11), height + 0.19 * max(0, len(lines) - 1)), layout=layout)
     if lines:
@@ -73,7 +74,8 @@ def _tile(images, columns=None, groups=None, fill=np.nan, below=0):
 
 
 def _show(ax, canvas, heat=None):
-    """Draw a canvas (Y, X, C) without axes: images from -1 to 1, or with `heat` a heat map from 0 to that value; NaN stays empty."""
+    """Draw a canvas (Y, X, C) without axes: images from -1 to 1, or with `heat` a heat map from 0 to that value;
+    NaN stays empty."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if canvas.shape[-1] == 3:
@@ -259,7 +261,8 @@ def scheme_inpainting():
 
 
 def scheme_collaborative():
-    """Figure 2: collaborative sampling, discriminator shaping, and the composition that inpainting adds; our own drawing."""
+    """Figure 2: collaborative sampling, discriminator shaping, and the composition that inpainting adds;
+    our own drawing."""
     fig, ax = _diagram(
         11,
         5.6,
@@ -354,8 +357,9 @@ def rows(
     """Figures 3-6 and 11-18: masked input, before, |after - before|, after, original, one strip of N columns each.
 
     All four are (N, C, H, W) in [-1, 1]. `columns`: N texts above (shaping epochs in figures 4 and 6), named by
-    `column_title`; `groups`: sizes of column groups, as [6, 6]. The heat map is the mean of |after - before| over channels, one
-    scale for all (0 to `vmax`, by default the 99.5 % quantile). `mask` (1 or N, 1, H, W): the hole is drawn flat and outlined.
+    `column_title`; `groups`: sizes of column groups, as [6, 6]. The heat map is the mean of |after - before| over
+    channels, one scale for all (0 to `vmax`, by default the 99.5 % quantile). `mask` (1 or N, 1, H, W): the hole is
+    drawn flat and outlined.
     """
     n, _, h, w = after.shape
     change = np.abs(_array(after) - _array(before)).mean(1, keepdims=True)
@@ -491,7 +495,8 @@ def disagreements(
 
 
 def losses(history, sample_steps=None):
-    """Training of the GAN. history: 1-D d_loss, g_loss, real, fake (mean D(x)) per iteration; `sample_steps`: iterations to mark."""
+    """Training of the GAN. history: 1-D d_loss, g_loss, real, fake (mean D(x)) per iteration;
+    `sample_steps`: iterations to mark."""
     fig = _figure(
         10.5,
         3.8,
@@ -525,7 +530,8 @@ def losses(history, sample_steps=None):
 
 
 def score_path(scores, threshold=None, label="D(x)"):
-    """D's score along refinement: scores (steps + 1, N), thin line per image, bold mean; `threshold`: median over real images."""
+    """D's score along refinement: scores (steps + 1, N), thin line per image, bold mean;
+    `threshold`: median over real images."""
     s = _array(scores)
     fig = _figure(7, 4, "D's score along the refinement: each thin line is one image.")
     ax = fig.add_subplot()
@@ -545,7 +551,8 @@ def plane(
     """Samples over D's landscape in 2-D, one panel per dict {"points" (N, 2), "title", "score", "moves"}.
 
     score (optional): D values (Y, X), row 0 at the lowest y; moves (optional): (N, 2) starts of arrows to the points;
-    extent: (left, right, bottom, top); centers (optional): (K, 2) modes of the real mixture, marked +. One scale for all scores.
+    extent: (left, right, bottom, top); centers (optional): (K, 2) modes of the real mixture, marked +. One scale for
+    all scores.
     """
     fig, axes = _panels(
         len(panels), 3.4, 3.1, title, 2 if len(panels) == 4 else 3, "compressed", sharex=True, sharey=True
@@ -587,7 +594,8 @@ def plane(
 
 
 def change_by_region(table):
-    """|change| inside the hole against outside: long table `method`, `region`, `change` (per image); bars with 95 % intervals."""
+    """|change| inside the hole against outside: long table `method`, `region`, `change` (per image);
+    bars with 95 % intervals."""
     fig = _figure(
         max(2.2 * table["method"].nunique(), 7),
         4,
@@ -690,7 +698,8 @@ def metric_by_stage(table, metrics=None):
 
 
 def paired_gains(table):
-    """Forest plot: columns `metric`, `start`, `mean`, `lo`, `hi`; positive = collaborative better, filled = interval excludes 0."""
+    """Forest plot: columns `metric`, `start`, `mean`, `lo`, `hi`;
+    positive = collaborative better, filled = interval excludes 0."""
     metrics, starts = list(table["metric"].unique()), list(table["start"].unique())
     fig, axes = _panels(
         len(metrics),
@@ -724,7 +733,8 @@ def paired_gains(table):
 
 
 def gain_distribution(table, metric):
-    """Per-image gains by class: columns `class_name`, `gain`; violins with quartiles, and the share of images that gain."""
+    """Per-image gains by class: columns `class_name`, `gain`;
+    violins with quartiles, and the share of images that gain."""
     order = table.groupby("class_name")["gain"].median().sort_values(ascending=False).index
     fig = _figure(
         8,

@@ -1,4 +1,5 @@
-"""python pack.py FOLDER: what make.mjs drew there becomes lossless WebP files of 250 images, labels and SHA256SUMS, beside this file."""
+"""python pack.py FOLDER: what make.mjs drew there becomes lossless WebP files of 250 images,
+labels and SHA256SUMS, beside this file."""
 
 import hashlib
 import sys

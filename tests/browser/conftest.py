@@ -55,13 +55,11 @@ def served(folder, cells):
     ]
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(
-        '{"fetchNews": "false"}'
-    )  # or a question covers the page
+    # without it a question covers the page
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     (folder / "config").mkdir()
-    (folder / "config" / "jupyter_server_config.py").write_text(
-        guard.start_line()
-    )  # the server, too, stays on this machine
+    # the server, too, stays on this machine
+    (folder / "config" / "jupyter_server_config.py").write_text(guard.start_line())
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -98,7 +96,8 @@ def wait_for(address, log, seconds=60):
 
 @pytest.fixture
 def open_lab(tmp_path):
-    """`open_lab(cells)`: a page on which all cells of a notebook were run. Without a Chromium: skipped, on CI a failure."""
+    """`open_lab(cells)`: a page on which all cells of a notebook were run.
+    Without a Chromium: skipped, on CI a failure."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have chromium: .ci/run installs it")
@@ -109,9 +108,10 @@ def open_lab(tmp_path):
 
         def start(cells):
             address = stack.enter_context(served(tmp_path, cells))
+            # a reader has scroll bars
             browser = stack.enter_context(sync_playwright()).chromium.launch(
                 executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"]
-            )  # a reader has them
+            )
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(60_000)  # milliseconds
             page.goto(address)

@@ -43,9 +43,8 @@ class Film:
 
     def save(self, path):
         """One palette for all frames, so that only what moves is stored."""
-        palette = self.frames[-1][0].quantize(
-            COLOURS, Image.Quantize.MAXCOVERAGE
-        )  # few pixels are red, but those matter
+        # few pixels are red, but those matter
+        palette = self.frames[-1][0].quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
         frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture, _ in self.frames]
         frames[0].save(
             path, save_all=True, append_images=frames[1:], duration=[t for _, t in self.frames], loop=0, optimize=True
@@ -69,9 +68,10 @@ def main(path):
         lab = page.locator(".cgi-lab").first
         lab.get_by_text("Done in").wait_for(timeout=90_000)
         lab.evaluate("e => e.scrollIntoView({block: 'start'})")
+        # there is more to see than from the encoder's answer
         lab.locator("select", has=page.locator("option", has_text=re.compile(r"random\sstart"))).first.select_option(
             "random start"
-        )  # there is more to see than from the encoder's answer
+        )
         lab.get_by_role("button", name="Clear", exact=True).click()
         lab.get_by_text("There is no hole").wait_for()
         film, canvas = Film(lab), lab.locator("canvas").bounding_box()

@@ -1,4 +1,5 @@
-"""The live lab in a real JupyterLab: shipped weights, real mouse, keyboard, files; the page must show what the package computes.
+"""The live lab in a real JupyterLab: shipped weights, real mouse, keyboard, files;
+the page must show what the package computes.
 
 The images are the bundled sample's, so that no data set is needed.
 """
@@ -65,9 +66,8 @@ class Page:
         return self.lab.locator("figcaption:visible", has_text=title).count() > 0
 
     def button(self, name):
-        self.lab.locator(
-            "button:visible", has_text=re.compile(f"^\\s*{name}$")
-        ).first.click()  # an icon may stand before it
+        # an icon may stand before it
+        self.lab.locator("button:visible", has_text=re.compile(f"^\\s*{name}$")).first.click()
 
     def knob(self, name):
         """The row of a slider, by its label."""
@@ -104,25 +104,30 @@ class Page:
         return (self.pixels("input").transpose(1, 2, 0) == BLUE).all(-1)
 
     def fits(self):
-        """All that is visible of the page lies in Lab's document area, scrolled to the page's top; nothing is cut at the right or scrolls
-        inside the page; no text is smaller than 14 pixels."""
+        """All that is visible of the page lies in Lab's document area, scrolled to the page's top; nothing is cut at
+        the right or scrolls inside the page; no text is smaller than 14 pixels."""
         self.lab.evaluate("e => e.scrollIntoView({block: 'start'})")
         out = self.lab.evaluate("""lab => {
             const area = lab.closest('.jp-Notebook').getBoundingClientRect(), right = lab.getBoundingClientRect().right;
             return [lab, ...lab.querySelectorAll('button, select, input, canvas, img, svg, .cgi-note, .cgi-title')]
                 .map(node => [node, node.getBoundingClientRect()]).filter(([node, box]) => box.width)
-                .filter(([node, box]) => box.top < area.top - 1 || box.bottom > area.bottom + 1 || box.right > right + 1)
-                .map(([node, box]) => `${node.className || node.nodeName} ${node.textContent.slice(0, 30)}: ${box.top} to ${box.bottom}, right ${box.right}`
-                                      + ` in ${area.top} to ${area.bottom}, right ${right}`);
+                .filter(([node, box]) =>
+                    box.top < area.top - 1 || box.bottom > area.bottom + 1 || box.right > right + 1)
+                .map(([node, box]) => `${node.className || node.nodeName} ${node.textContent.slice(0, 30)}: `
+                                      + `${box.top} to ${box.bottom}, right ${box.right} in `
+                                      + `${area.top} to ${area.bottom}, right ${right}`);
         }""")
         assert out == [], "\n".join(out)
         scrolled = self.lab.evaluate("""lab => [...lab.querySelectorAll('*')]
-            .filter(node => /auto|scroll/.test(getComputedStyle(node).overflowX) && node.scrollWidth > node.clientWidth + 1)
+            .filter(node => /auto|scroll/.test(getComputedStyle(node).overflowX))
+            .filter(node => node.scrollWidth > node.clientWidth + 1)
             .map(node => `${node.className}: ${node.scrollWidth} in ${node.clientWidth}`)""")
         assert scrolled == [], "\n".join(scrolled)
         small = self.lab.evaluate("""lab => [...lab.querySelectorAll('*')]
-            .filter(node => node.getBoundingClientRect().width && [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
-            .filter(node => parseFloat(getComputedStyle(node).fontSize) < 14).map(node => node.outerHTML.slice(0, 200))""")
+            .filter(node => node.getBoundingClientRect().width)
+            .filter(node => [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
+            .filter(node => parseFloat(getComputedStyle(node).fontSize) < 14)
+            .map(node => node.outerHTML.slice(0, 200))""")
         assert small == [], "\n".join(small)
 
     def picture(self, name):

@@ -57,7 +57,8 @@ class Colours:
 
 @pytest.fixture(params=[32, 64])
 def colour(request, root):
-    """(engine, short recipe, (3, side)) of a session with colour images without labels and networks that look trained."""
+    """(engine, short recipe, (3, side)) of a session with colour images without labels and
+    networks that look trained."""
     session = start(get_preset("smoke", channels=3, size=request.param), device="cpu", progress=False)
     session.__dict__["data"] = dict.fromkeys(("train", "validation", "test"), Colours(request.param))
     engine = Engine(session)

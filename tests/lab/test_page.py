@@ -187,9 +187,8 @@ def test_ways_back_from_an_own_picture(make, session):
         page.upload.taken("mine.png", content)
         assert page.label.value == "your picture" and page.run.recipe.picture
         page.label.value = leave
-        assert (
-            page.run.recipe.picture == "" and page.run.recipe.image == page.number.value == 0
-        )  # the image there was before
+        # the image there was before
+        assert page.run.recipe.picture == "" and page.run.recipe.image == page.number.value == 0
         assert np.array_equal(views.pixels_of(page.painter.image), to_bytes(page.run.y[0])) and kind in page.kind.value
         page.label.value = "your picture"
         assert page.run.recipe.picture
@@ -378,9 +377,8 @@ def test_pictures_of_the_former_hole_do_not_stay_beside_the_sentence_that_there_
     assert page.screens["inpaint"].view["pictures"]
     page.painter.tool = "erase"
     page.painter.clear()
-    assert (
-        "There is no hole" in page.status.value and page.painter.tool == "brush"
-    )  # the next stroke draws, as the sentence asks
+    # the next stroke draws, as the sentence asks
+    assert "There is no hole" in page.status.value and page.painter.tool == "brush"
     assert page.screens["inpaint"].view["pictures"] == [] and page.curves.view["charts"] == ""
     go_to(page, 0)
     assert page.screens["inpaint"].view["pictures"]  # what was computed can still be stepped through
@@ -523,9 +521,8 @@ def test_another_preset_is_chosen_on_the_page(make, session, root, monkeypatch):
     monkeypatch.setattr("cgi_helpers.pipeline.session.data.load", lambda *args, **options: session.data)
     page.preset.value = "paper"
     assert page.session.preset.name == "paper" and page.preset.value == "paper" and page.run is None
-    assert (
-        "python -m cgi_helpers" in page.status.value and "paper" in page.status.value
-    )  # it lacks weights: one sentence
+    # it lacks weights: one sentence
+    assert "python -m cgi_helpers" in page.status.value and "paper" in page.status.value
     page.preset.value = "smoke"
     assert page.session is session and page.recipe() == default_recipe(session)
 
@@ -721,9 +718,8 @@ def test_rounds_of_moves_with_a_full_cache_keep_no_more_than_the_cache(make, thr
             kept.append(alive())
     assert len(threads()) <= 1 and len(page.engine.cache) == 3
     frames = len(page.run.frames)
-    assert all(runs <= 3 + 1 and images <= (3 + 1) * frames for runs, images in kept), (
-        kept
-    )  # those remembered and the one shown
+    # those remembered and the one shown
+    assert all(runs <= 3 + 1 and images <= (3 + 1) * frames for runs, images in kept), kept
 
 
 def test_a_new_page_closes_the_older_one_of_its_session(make, threads):

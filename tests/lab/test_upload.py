@@ -62,9 +62,8 @@ def test_the_whole_picture_is_kept_on_black(shape, rows, columns):
 
 def test_jpeg_and_colour_become_grey():
     x, _ = read_image(file(Image.new("RGB", (200, 200), (0, 255, 0)), "JPEG", quality=95))
-    assert x.shape == (1, 1, 64, 64) and x.mean().item() == pytest.approx(
-        150 / 127.5 - 1, abs=0.02
-    )  # luminance of green
+    # luminance of green
+    assert x.shape == (1, 1, 64, 64) and x.mean().item() == pytest.approx(150 / 127.5 - 1, abs=0.02)
     assert read_image(file(Image.new("RGB", (20, 20), (255, 0, 0))), channels=3)[0][0, :, 5, 5].tolist() == [1, -1, -1]
     assert read_image(file(Image.new("CMYK", (20, 20)), "JPEG"))[0].min() > 0.98
 
@@ -124,9 +123,8 @@ def test_a_large_picture_of_16_bits_becomes_small_before_anything_else():
     tracemalloc.start()
     try:
         x, _ = read_image(content)
-        assert (
-            tracemalloc.get_traced_memory()[1] < 20e6 and x.abs().max() < 0.01
-        )  # bytes of arrays; 49 million floats are 392 MB
+        # bytes of arrays; 49 million floats are 392 MB
+        assert tracemalloc.get_traced_memory()[1] < 20e6 and x.abs().max() < 0.01
     finally:
         tracemalloc.stop()
 

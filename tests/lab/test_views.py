@@ -52,9 +52,8 @@ def test_a_screen_of_the_search_shows_its_iterate(run):
 
 
 def test_heat_grows_darker_and_saturates():
-    colours = (
-        views.heat(np.array([[0, 0.1, 0.25, 0.5, 0.9]]), 0.5).astype(int)[:, 0].sum(0)
-    )  # brightness of the five pixels
+    # brightness of the five pixels
+    colours = views.heat(np.array([[0, 0.1, 0.25, 0.5, 0.9]]), 0.5).astype(int)[:, 0].sum(0)
     assert (np.diff(colours[:4]) < 0).all() and colours[3] == colours[4]
 
 
@@ -94,9 +93,8 @@ def test_the_verdict_is_about_the_picture_shown_and_names_its_judge(run):
         notes[1].startswith(f"step {frames[-1].step}, 1 kept, PSNR")
         and notes[2] == f"D shaped 0.5: {views.probability(-1.0)} real"
     )
-    assert (
-        views.run_view(other, 0)["pictures"][2]["note"] == f"D unshaped: {views.probability(3.0)} real"
-    )  # the search knows the unshaped one only
+    # the search knows the unshaped one only
+    assert views.run_view(other, 0)["pictures"][2]["note"] == f"D unshaped: {views.probability(3.0)} real"
 
 
 def test_probabilities_are_never_rounded_to_certainty():
@@ -126,9 +124,9 @@ def test_other_screens_hold_what_was_computed(run, session, equip):
     assert len(notes) == 2 * len(maps) and all(re.fullmatch(r"\d+ % in the hole", n) for n in notes)
 
 
-LONG = (
-    "A title that goes on and on, long enough that it needs more lines than one whatever the width: nobody reads it all. "
-    * 2
+LONG = 2 * (
+    "A title that goes on and on, long enough that it needs more lines than one whatever the width: "
+    "nobody reads it all. "
 )
 
 

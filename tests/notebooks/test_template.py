@@ -190,7 +190,8 @@ def good():
             "cell_type": "markdown",
             "id": "title",
             "metadata": {},
-            "source": "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n|---|---|---|---|---|\n\n## Limits\n",
+            "source": "# 07 · Is this good?\n\n| reads | writes | time: smoke | laptop | paper |\n"
+            "|---|---|---|---|---|\n\n## Limits\n",
         },
         code("%matplotlib inline\nimport torch", "imports"),
         code('preset = None\nseed = 0\ndevice = "auto"', "parameters", tags=["parameters"]),
