@@ -4,14 +4,25 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
+from cgi_helpers.data import DATASETS
 from cgi_helpers.method.masks import MASKS
 from cgi_helpers.method.models import Generator
 from cgi_helpers.pipeline.plan import plan
 from cgi_helpers.pipeline.presets import PRESETS, Search, get_preset
 
 
-def test_the_table_has_the_three_names():
-    assert list(PRESETS) == ["smoke", "laptop", "paper"] and all(p.name == n for n, p in PRESETS.items())
+def test_the_table_goes_by_the_names_of_its_presets():
+    assert {"smoke", "laptop", "paper"} < set(PRESETS) and all(p.name == n for n, p in PRESETS.items())
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_name_of_a_data_set_stands_for_its_first_preset_beside_smoke(name):
+    found = [p for p in PRESETS.values() if p.dataset == name and p.name != "smoke"]
+    if found:
+        assert get_preset(name) == PRESETS.get(name, found[0])
+    else:
+        with pytest.raises(ValueError, match=f"Unknown preset '{name}'"):
+            get_preset(name)
 
 
 def test_default_is_the_environment_then_laptop(monkeypatch):
@@ -22,13 +33,13 @@ def test_default_is_the_environment_then_laptop(monkeypatch):
     monkeypatch.setenv("CGI_PRESET", "")
     assert get_preset().name == "laptop"
     monkeypatch.setenv("CGI_PRESET", "nonsense")
-    with pytest.raises(ValueError, match="Unknown preset 'nonsense': use one of smoke, laptop, paper"):
+    with pytest.raises(ValueError, match="Unknown preset 'nonsense': use one of smoke, laptop, .*paper"):
         get_preset()
 
 
 @pytest.mark.parametrize("name", ["Laptop", "big", " laptop"])
 def test_unknown_preset_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"Unknown preset '{name}': use one of smoke, laptop, paper"):
+    with pytest.raises(ValueError, match=f"Unknown preset '{name}': use one of smoke, laptop, .*paper"):
         get_preset(name)
 
 
@@ -121,7 +132,17 @@ def test_the_plan_lists_every_row_once_inputs_first(name):
     assert set(plan(more)) - set(plan(p)) == {"encode own"}
 
 
-@pytest.mark.parametrize("name, images", [("smoke", 1_000), ("laptop", 55_000), ("paper", 55_000)])
+@pytest.mark.parametrize(
+    "name, images",
+    [
+        ("smoke", 1_000),
+        ("laptop", 55_000),
+        ("mnist", 20_000),
+        ("avatars", 4_000),
+        ("cifar10", 20_000),
+        ("paper", 55_000),
+    ],
+)
 def test_training_lasts_until_the_last_sample_grid(name, images):
     from cgi_helpers.pipeline.stages import sample_steps
 

@@ -12,6 +12,7 @@ from .places import DATA, ROOT  # noqa: F401
 from .sets import download  # noqa: F401
 
 SPLITS = ("train", "validation", "test")
+FOLDER = "folder:"  # and a path: a reader's own images
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,17 @@ DATASETS = {
 
 def described(name):
     """The row of a data set; "folder:PATH" makes one of a folder of own images. ValueError for an unknown name."""
-    if name.startswith("folder:"):
-        path = name.removeprefix("folder:")
+    if name.startswith(FOLDER):
+        path = name.removeprefix(FOLDER)
         return DataSet(partial(folder.read, path), 3, folder.classes(path), False, "own images")
     if name not in DATASETS:
         raise ValueError(f"Unknown data set {name!r}: use one of {', '.join(DATASETS)}, or folder:PATH for own images.")
     return DATASETS[name]
+
+
+def content(name):
+    """A hash of what a data set of a reader's own holds today; None for a data set whose name says it."""
+    return folder.content(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
 
 
 def load(name="fashion_mnist", size=64, channels=None, limit=None):

@@ -32,9 +32,15 @@ def classes(path):
     return scan(Path(path).expanduser().resolve())[3]
 
 
+def content(path):
+    """A hash of what the folder holds: images, and the classes that they are sorted into."""
+    images, labels, _, names = scan(Path(path).expanduser().resolve())
+    return hashlib.sha256(images.tobytes() + repr((names, labels is not None and labels.tolist())).encode()).hexdigest()
+
+
 @lru_cache(maxsize=2)
 def scan(path):
-    """(images, labels or None, split of each image, class names or None) of all files, in the order of their contents' hashes."""
+    """(images, labels or None, split of each image, class names or None), in the order of the contents' hashes."""
     if not path.is_dir():
         raise ValueError(f"{path} is no folder: name one with PNG, JPEG or WebP files.")
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS)

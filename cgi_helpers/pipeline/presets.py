@@ -319,12 +319,14 @@ PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, _des
 def get_preset(name=None, /, **changes):
     """Preset `name` (None: `$CGI_PRESET`, else laptop), or one given as such, with fields replaced.
 
-    Nested fields and rows by dicts: `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new
-    row is a whole dataclass. ValueError for unknown names and fields.
+    The name of a data set stands for its first preset beside smoke. Nested fields and rows by dicts: `get_preset("smoke",
+    lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row is a whole dataclass. ValueError for
+    unknown names and fields.
     """
     if not isinstance(name, Preset):
         name = name or os.environ.get("CGI_PRESET") or "laptop"
-        if name not in PRESETS:
+        of = {p.dataset: p for p in reversed(PRESETS.values()) if p.name != "smoke"}
+        if name not in PRESETS and name not in of:
             raise ValueError(f"Unknown preset {name!r}: use one of {', '.join(PRESETS)}.")
-        name = PRESETS[name]
+        name = PRESETS.get(name) or of[name]
     return changed(name, changes)

@@ -51,6 +51,11 @@ class Session:
         return data.load(self.preset.dataset, self.preset.size, self.preset.channels, self.preset.limit)
 
     @cached_property
+    def content(self):
+        """`data.content` of the preset's data set: a folder whose images have changed makes every result stale."""
+        return data.content(self.preset.dataset)
+
+    @cached_property
     def plan(self):
         """{name: plan.Stage} of the preset."""
         return plan(self.preset)
@@ -63,7 +68,8 @@ class Session:
     def fingerprint(self, stage):
         """What the results of `stage` depend on: its settings, the seed and the content of its inputs."""
         digests = {i: (self.store.metadata(i) or {}).get("digest") for i in self.plan[stage].reads}
-        return fingerprint(stage=stage, seed=self.seed, settings=self.plan[stage].settings, inputs=digests)
+        own = {"content": self.content} if self.content else {}
+        return fingerprint(stage=stage, seed=self.seed, settings=self.plan[stage].settings, inputs=digests, **own)
 
     def up_to_date(self, stage):
         """True if every artifact of `stage` exists with the present fingerprint."""

@@ -48,6 +48,21 @@ def test_every_picture_is_in_one_split_whatever_its_name(photos):
     assert {k: {x.numpy().tobytes() for x in s.images} for k, s in again.items()} == parts
 
 
+def test_the_content_of_a_folder_is_known_by_its_hash(photos):
+    before = data.content(f"folder:{photos}")
+    other = photos.parent / "changed"
+    other.mkdir()
+    for file in photos.glob("*.*"):
+        (other / file.name).write_bytes(file.read_bytes())
+    assert data.content(f"folder:{other}/") == before
+    third = photos.parent / "more"
+    third.mkdir()
+    for file in photos.glob("*.*"):
+        (third / file.name).write_bytes(file.read_bytes())
+    paint(third / "new.png", 500)
+    assert data.content(f"folder:{third}") != before and data.content("avatars") is None
+
+
 def test_subfolders_are_classes(tmp_path):
     for i in range(70):
         paint(tmp_path / ("cats" if i % 2 else "dogs") / f"{i}.png", i)
