@@ -50,6 +50,7 @@ TINY = get_preset(
         validation_images=20,
         test_images=30,
         resamples=4,
+        company=(4, 10),
         card_images=20,
         detector_iterations=2,
         rivals=("mean", "unet"),
@@ -244,7 +245,7 @@ def test_the_chain_is_up_to_date(place):
 
 APART = {"classifier", "judge", "fit unet", "fit context_encoder"}
 GAN = set(PLAN) - APART
-JUDGED = {"tune", "evaluate", "card"}
+JUDGED = {"tune", "evaluate", "card", "company"}
 BEST = {"shape best", "shape per_image", "field collaborative_field", "field collaborative_long"} | JUDGED
 OTHERS = {net: {f"shape {net}", f"field collaborative_{net}"} for net in ("unet", "context_encoder")}
 STALE = {
@@ -253,17 +254,19 @@ STALE = {
     "size": set(PLAN),
     "networks.classifier_width": {"classifier"} | JUDGED,
     "training.encoder_iterations": {"encoder", "encode best"} | BEST,
-    "shapings.unet.search": OTHERS["unet"] | JUDGED,
-    "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED,
+    "shapings.unet.search": OTHERS["unet"] | JUDGED - {"company"},
+    "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED - {"company"},
     "searches.best.batch": set(),
     "searches.best.iterations": {"encode best"} | BEST,
     "shapings.sampling.lr": {"shape sampling"},
-    "shapings.report.lr": {"shape report"} | JUDGED,
-    "study.resamples": {"evaluate", "card"},
+    "shapings.report.lr": {"shape report"} | JUDGED - {"company"},
+    "study.resamples": {"evaluate", "card", "company"},
     "study.card_images": {"card"},
     "networks.judge_width": {"judge", "card"},
-    "feedforward.unet.iterations": {"fit unet"} | OTHERS["unet"] | JUDGED,
-    "feedforward.context_encoder.iterations": {"fit context_encoder"} | OTHERS["context_encoder"] | JUDGED,
+    "feedforward.unet.iterations": {"fit unet"} | OTHERS["unet"] | JUDGED - {"company"},
+    "feedforward.context_encoder.iterations": {"fit context_encoder"}
+    | OTHERS["context_encoder"]
+    | JUDGED - {"company"},
     "study.micro_batch": JUDGED,
     "mask": GAN - {"train", "encoder"},
     "lam": GAN - {"train", "encoder"} - OTHERS["unet"] - OTHERS["context_encoder"],
@@ -449,6 +452,20 @@ def test_a_recorded_field_is_the_one_that_guides(place):
     assert evaluation.guide(session, own, 0.5)[0].terms[0].field is judge.terms[0].field
 
 
+def test_the_company_is_measured_in_every_size_and_order(place):
+    session = opened()
+    table, _ = session.load("company")
+    assert {name: list(rows) for name, rows in table["together"].items()} == dict.fromkeys(
+        ("random", "one class"), ["4", "10"]
+    )
+    family, mask = TINY.study.families["collaborative_field"], session.mask
+    (G, z), y = session.start_of("best", "validation", 20), session.data["validation"].batch(slice(0, 20))
+    base, field = (composite(y, G(z), mask), evaluation.collaborate(session, G, family, 0.5, z, y))
+    gain = (metrics.psnr(field, y) - metrics.psnr(base, y)).mean()
+    assert table["field"]["psnr_gain"]["mean"] == pytest.approx(float(gain), abs=1e-4)
+    assert set(table["answers"]["right"]) == {"pure", "mixed", "running"}
+
+
 def test_a_network_is_a_row_of_the_evaluation_and_its_collaboration_another(place):
     session = opened()
     table, scores = session.load("metrics")[0], session.load("evaluation")[0]["rows"]
@@ -502,7 +519,7 @@ MIDDLE = {
 
 
 def test_every_stage_with_a_checkpoint_is_interrupted_below():
-    assert set(MIDDLE) == {name for name, stage in PLAN.items() if stage.kind not in ("tune", "field")}
+    assert set(MIDDLE) == {name for name, stage in PLAN.items() if stage.kind not in ("tune", "field", "company")}
 
 
 def forget(place, stage):

@@ -13,6 +13,7 @@ KINDS = {
     "encode": "z-hat of images by a row of the searches",
     "shape": "discriminators fine-tuned by a row of the shapings",
     "field": "what the company of training images does to a refinement, recorded for single images",
+    "company": "how a refinement depends on who is refined together, on validation images",
     "tune": "every choice made on validation images",
     "evaluate": "every row scored on test images",
     "judge": "a second classifier, of another architecture",
@@ -131,17 +132,20 @@ def plan(preset):
             )
         )
     played = {row: family for row, family in study.families.items() if family.mode == "field"}
+    recorded = {}  # what the field of each of them is recorded with: (settings, artifacts)
     for row, family in played.items():
         shaped = [shaping for shaping in (family.shaping, family.partner) if shaping]
         rows = {shaping: facts(p.shapings[shaping], *LEARNT) for shaping in shaped}
-        stages.append(
-            Stage(
-                f"field {row}",
-                {**network, "mask": p.mask, "family": facts(family), "shapings": rows},
-                ("discriminator", *start_reads(p, family.search), *(f"shaped_{shaping}" for shaping in shaped)),
-                (f"field_{row}",),
-            )
+        recorded[row] = (
+            {**network, "mask": p.mask, "family": facts(family), "shapings": rows},
+            ("discriminator", *start_reads(p, family.search), *(f"shaped_{shaping}" for shaping in shaped)),
         )
+        stages.append(Stage(f"field {row}", *recorded[row], (f"field_{row}",)))
+    if "collaborative_field" in played:
+        settings, reads = recorded["collaborative_field"]
+        names = ("company", "validation_images", "micro_batch", "resamples")
+        measured = {**settings, **hole, **{name: getattr(study, name) for name in names}}
+        stages.append(Stage("company", measured, (*reads, "classifier", "field_collaborative_field"), ("company",)))
     judged = (
         "discriminator",
         "classifier",

@@ -112,6 +112,7 @@ class Study:
     test_images: int = 2_000  # first test images (author's table)
     micro_batch: int = 64  # images normalised together in `batch` mode (the author's at test time: 4)
     resamples: int = 2_000  # paired bootstrap
+    company: tuple = (4, 16, 64, 256)  # images refined together, see stage `company`
     checked_images: int = 64  # first test images that notebook 06 computes again
     families: dict = field(
         default_factory=lambda: {
@@ -249,6 +250,7 @@ _smoke = changed(
                 "collaborative_unet": {"companions": 20},
                 "collaborative_context_encoder": {"companions": 20},
             },
+            "company": (4, 16),
             "card_images": 64,
             "detector_iterations": 10,
             "rivals": ("mean", "ridge", "nearest_neighbour", "low_rank", "unet"),

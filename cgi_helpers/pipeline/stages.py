@@ -15,6 +15,7 @@ from ..method.shape import shape_discriminator, whole
 from ..study.evaluation import classify
 from . import parallel
 from .card import card
+from .company import company
 from .evaluation import evaluate, field, find, tune
 from .session import Checkpoint, done, half, save, start  # noqa: F401 (notebooks open their session by stages.start)
 
@@ -272,6 +273,7 @@ FUNCTIONS = {
     "encode": encode,
     "shape": shape,
     "field": field,
+    "company": company,
     "tune": tune,
     "evaluate": evaluate,
     "judge": train_classifier,
