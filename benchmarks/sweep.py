@@ -1,10 +1,14 @@
 """Sweeps on validation images behind the numbers that a preset carries;
 every try is written to `results/sweep_PRESET.json`.
 
-python benchmarks/sweep.py gan mnist average=0.999 r1=1.0 one more variant of the GAN's training, judged by its samples
-python benchmarks/sweep.py shape mnist best step_size=0.004 one more variant of a row of the shapings, shaped and judged
-python benchmarks/sweep.py refine laptop collaborative_field companions=64 steps=40 step_size=0.004 a variant of a
-family python benchmarks/sweep.py pick mnist what the rule of `tune` chooses among what was tried so far
+    python benchmarks/sweep.py gan mnist average=0.999 r1=1.0
+        one more variant of the GAN's training, judged by its samples
+    python benchmarks/sweep.py shape mnist best step_size=0.004
+        one more variant of a row of the shapings, shaped and judged
+    python benchmarks/sweep.py refine laptop collaborative_field companions=64 steps=40 step_size=0.004
+        a variant of a family
+    python benchmarks/sweep.py pick mnist
+        what the rule of `tune` chooses among what was tried so far
 
 A variant lies beside the preset in `artifacts/PRESET~VARIANT/`, with what it shares linked; a chosen one is copied into
 `artifacts/PRESET/`, where it fits once the preset carries the same values.

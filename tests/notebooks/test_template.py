@@ -70,7 +70,7 @@ def head(notebook):
     if first["cell_type"] != "markdown" or not re.match(r"# .*\?\n", text(first) + "\n"):
         yield "does not begin with a title that is a question"
     table = next((line.lower() for line in text(first).splitlines() if line.startswith("|")), "")
-    if not all(word in table for word in ("reads", "writes", "time", *PRESETS)):
+    if not all(word in table for word in ("reads", "writes", "time", "smoke", "laptop", "paper")):
         yield "has no table of what it reads, writes and how long it takes per preset"
     cells = code_cells(notebook)
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
