@@ -43,7 +43,7 @@ def calibrate(real, fake, kind="platt"):
     """
     if kind not in ("platt", "temperature"):
         raise ValueError(f"Unknown calibration {kind!r}: use 'platt' or 'temperature'.")
-    real, fake = (_finite(torch.as_tensor(logits)).double() for logits in (real, fake))
+    real, fake = (_finite(torch.as_tensor(logits)).double().cpu() for logits in (real, fake))
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"Calibration needs 2 or more logits of each sort but got {len(real)} real, {len(fake)} fake.")
     x = torch.cat([real, fake])
@@ -75,7 +75,7 @@ def reliability(real, fake, bins=10):
     "brier": mean squared error of D (a coin: 0.25); "ece": expected calibration error, the sum of share * |confidence
     - frequency| (Naeini et al. 2015)}.
     """
-    p = torch.cat([torch.as_tensor(real), torch.as_tensor(fake)]).double().sigmoid()
+    p = torch.cat([torch.as_tensor(real), torch.as_tensor(fake)]).double().cpu().sigmoid()
     label = (torch.arange(len(p)) < len(real)).double()
     weight = label * 0.5 / len(real) + (1 - label) * 0.5 / len(fake)
     index = (p * bins).long().clamp_max(bins - 1)
