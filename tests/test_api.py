@@ -169,7 +169,9 @@ def test_any_other_hole_is_searched_plainly_and_refined_alone(model, y):
     after = last(refine(model.G, D, h, layer=1, steps=3, step_size=0.3, compose=Overlay(y, mask)))
     close(images, after["images"])
     close(torch.tensor([f["score"] for f in facts]), after["logits"])
-    close(torch.tensor([f["losses"]["context"] for f in facts]), state["best"])
+    # the search computes only what the hole's surroundings see, and bfloat16 rounds that otherwise
+    found = torch.tensor([f["losses"]["context"] for f in facts])
+    torch.testing.assert_close(found, state["best"], rtol=2e-3 if model.G.amp else 1e-6, atol=0)
     close(torch.tensor([f["score"] for f in facts]), D(images))
 
 
