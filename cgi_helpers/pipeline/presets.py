@@ -289,6 +289,7 @@ def _other(name, **changes):
         "searches": {"report": {"pool": 3_000}, "best": {"pool": 20_000}},
         "feedforward": {"unet": {"iterations": 1_500}, "context_encoder": {"iterations": 1_000}},
         "shapings": few,
+        "study": {"test_images": 1_000},
     }
     return changed(changed(_further(replace(_laptop, name=name, dataset=name)), general), changes)
 
