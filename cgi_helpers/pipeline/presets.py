@@ -299,8 +299,16 @@ _avatars = _other(
     "avatars",
     channels=3,
     networks={"d_width": 24, "encoder_width": 16},
-    training={"iterations": 4_000, "mirror": True},
-    searches={"report": {"pool": 2_000}, "best": {"pool": 4_000}},
+    training={
+        "iterations": 3_000,
+        "mirror": True,
+        "classifier_iterations": 600,
+        "judge_iterations": 600,
+        "encoder_iterations": 1_500,
+    },
+    searches={"report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200}, "best": {"pool": 4_000}},
+    feedforward={"unet": {"iterations": 800}, "context_encoder": {"iterations": 500}},
+    study={"validation_images": 300, "test_images": 500, "card_images": 300},
 )
 _cifar10 = _other(
     "cifar10",
