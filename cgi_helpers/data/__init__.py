@@ -82,6 +82,7 @@ class Splits(Mapping):
 CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 DIGITS = tuple(str(i) for i in range(10))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# as in data/avatars/make.mjs
 LOOKS = (
     "bun",
     "bun, long hair",
@@ -93,7 +94,7 @@ LOOKS = (
     "undercut, neck length",
     "spikes",
     "spikes, long hair",
-)  # as in data/avatars/make.mjs
+)
 
 DATASETS = {
     "fashion_mnist": DataSet(sets.fashion_mnist, 1, CLASSES, True, "shipped"),

@@ -19,8 +19,8 @@ STORED = 128  # pixels per side that are kept
 def read(path, split, limit=None):
     """(images (N, 3, 128, 128) uint8, labels (N,) or None) of a split: by a hash of each file's content 8 : 1 : 1.
 
-    The middle square of every picture. Files that cannot be read are named in a warning and skipped. Raises ValueError for
-    a folder without images, with fewer than a batch, or with a class of fewer than two training images.
+    The middle square of every picture. Files that cannot be read are named in a warning and skipped. Raises ValueError
+    for a folder without images, with fewer than a batch, or with a class of fewer than two training images.
     """
     images, labels, splits, _ = scan(Path(path).expanduser().resolve())
     rows = (splits == split).nonzero()[0][:limit]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def repository(package=Path(__file__).resolve().parents[1]):
-    """The folder of data, shipped weights and notebooks: the checkout that the package lies in; a package that pip installed lies
-    in none: then `$CGI_ROOT`, else the present folder."""
+    """The folder of data, shipped weights and notebooks: the checkout that the package lies in; a package that pip
+    installed lies in none: then `$CGI_ROOT`, else the present folder."""
     checkout = package.parent
     return checkout if (checkout / "notebooks").is_dir() else Path(os.environ.get("CGI_ROOT") or Path.cwd())
 

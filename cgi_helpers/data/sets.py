@@ -68,7 +68,8 @@ def cifar10(split, limit):
 
 
 def celeba(split, limit, size=64):
-    """CelebA's aligned JPEGs in `$CELEBA_DIR` or `data/celeba/img_align_celeba`; the split file lies beside the folder."""
+    """CelebA's aligned JPEGs in `$CELEBA_DIR` or `data/celeba/img_align_celeba`;
+    the split file lies beside the folder."""
     folder = named("CELEBA_DIR") or DATA / "celeba" / "img_align_celeba"
     partition = folder.parent / "list_eval_partition.txt"
     present("celeba", folder, folder.is_dir() and partition.is_file())

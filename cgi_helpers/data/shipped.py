@@ -1,4 +1,5 @@
-"""Data sets that come with the repository: PNG or lossless WebP files of many images, one below the other, `.npy` labels, SHA256SUMS."""
+"""Data sets that come with the repository:
+PNG or lossless WebP files of many images, one below the other, `.npy` labels, SHA256SUMS."""
 
 import hashlib
 import io
@@ -29,7 +30,8 @@ def read(name, split, limit=None):
 
 @lru_cache(maxsize=4)
 def _strip(name, file):
-    """The square images of one file, as tensor; the last few files stay in memory (several sessions read the same first ones)."""
+    """The square images of one file, as tensor;
+    the last few files stay in memory (several sessions read the same first ones)."""
     pixels = np.array(Image.open(io.BytesIO(_verified(name, file)), formats=("PNG", "WEBP")))
     images = torch.from_numpy(pixels.reshape(-1, pixels.shape[1], *pixels.shape[1:]))
     return images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else images

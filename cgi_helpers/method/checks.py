@@ -15,7 +15,8 @@ def check_images(x, channels=1, size=64):
 
 
 def check_values(x):
-    """Raise ValueError in one sentence unless x is floating, finite and, if it holds images (N, C, H, W), in [-1, 1]."""
+    """Raise ValueError in one sentence unless x is floating, finite and,
+    if it holds images (N, C, H, W), in [-1, 1]."""
     if not x.is_floating_point():
         raise ValueError(
             f"Images must be floating point in [-1, 1] but have dtype {x.dtype}: divide by 127.5, subtract 1."
@@ -31,18 +32,21 @@ def check_parts(features, to_image):
     """Raise ValueError in one sentence unless `to_image` makes the same images of the same features twice."""
     if not torch.is_tensor(features) or not features.is_floating_point() or features.ndim < 2:
         raise ValueError(
-            f"Features must be a floating-point tensor (N, ...) but are {tuple(getattr(features, 'shape', ())) or type(features).__name__}."
+            "Features must be a floating-point tensor (N, ...) "
+            f"but are {tuple(getattr(features, 'shape', ())) or type(features).__name__}."
         )
     with torch.no_grad():
         a, b = to_image(features), to_image(features)
     if a.shape != b.shape or (a - b).abs().max() > 1e-3 * a.abs().max().clamp_min(1e-3):
         raise ValueError(
-            "The same features gave two different images: keep the generator's noise fixed (and dropout off) while refining."
+            "The same features gave two different images: keep the generator's noise fixed (and dropout off) "
+            "while refining."
         )
 
 
 def check_logits(score, x, logits, probabilities=True):
-    """Raise ValueError in one sentence unless `logits` = score(x) are finite and, with `probabilities`, no probabilities.
+    """Raise ValueError in one sentence unless `logits` = score(x) are finite and,
+    with `probabilities`, no probabilities.
 
     If all of them lie in [0, 1], strange images are shown to `score`, which no logit could call so evenly.
     """
@@ -60,5 +64,6 @@ def check_logits(score, x, logits, probabilities=True):
             )
         if ((strange >= 0) & (strange <= 1)).all():
             raise ValueError(
-                "The discriminator returns values in [0, 1] only, so probabilities: leave its last sigmoid out, logits are needed."
+                "The discriminator returns values in [0, 1] only, so probabilities: leave its last sigmoid out, "
+                "logits are needed."
             )

@@ -19,11 +19,12 @@ def put(x, part, box):
 
 
 class Overlay:
-    """The composition of collaborative *inpainting*: `Overlay(y, mask)(x)` = composite(y, x, mask) = y * M + x * (1 - M).
+    """The composition of collaborative *inpainting*:
+    `Overlay(y, mask)(x)` = composite(y, x, mask) = y * M + x * (1 - M).
 
     The same numbers as that lambda, sooner: from it `refine` knows that nothing changes outside the hole and computes
-    only what the hole depends on in G and what it reaches in D. y (N, C, H, W), mask (1 or N, 1, H, W). In `refine_all` it
-    stands for all images: `Overlay(y, mask)(x, rows)` takes the context of the images `rows`.
+    only what the hole depends on in G and what it reaches in D. y (N, C, H, W), mask (1 or N, 1, H, W). In `refine_all`
+    it stands for all images: `Overlay(y, mask)(x, rows)` takes the context of the images `rows`.
     """
 
     def __init__(self, y, mask):
@@ -52,11 +53,12 @@ def inside_hole(G, layer, overlay):
 
 
 class Around:
-    """D for images that differ from a known one inside a box only: of the convolutions, what the box cannot reach is kept.
+    """D for images that differ from a known one inside a box only:
+    of the convolutions, what the box cannot reach is kept.
 
-    D: of `for_inference`; known (N, C, H, W); box (top, bottom, left, right). The same logits as D(x, mode) up to rounding. As far as
-    layers work pixel by pixel or by convolution only the part that the box reaches is computed; from the first
-    normalisation that looks further (over the batch or the whole image) on everything is.
+    D: of `for_inference`; known (N, C, H, W); box (top, bottom, left, right). The same logits as D(x, mode) up to
+    rounding. As far as layers work pixel by pixel or by convolution only the part that the box reaches is computed;
+    from the first normalisation that looks further (over the batch or the whole image) on everything is.
     """
 
     def __init__(self, D, known, box, mode):

@@ -1,10 +1,11 @@
-"""The recorded field: what BatchNorm does to the images of a batch, written down once and played back to a single image.
+"""The recorded field: what BatchNorm does to the images of a batch,
+written down once and played back to a single image.
 
-In "batch" mode D normalises over the images that are refined together: each is judged, and pushed, relative to its company.
-All that an image feels of the company are four numbers per channel: mean and variance on the way forward and, on the way
-back, the two means that BatchNorm's gradient subtracts. `refine.record_field` writes them down for every step while training
-images are refined together; with them ("field" mode) an image alone moves as it would in that company: the mean-field
-limit of the coupled batch.
+In "batch" mode D normalises over the images that are refined together: each is judged, and pushed, relative to its
+company. All that an image feels of the company are four numbers per channel: mean and variance on the way forward and,
+on the way back, the two means that BatchNorm's gradient subtracts. `refine.record_field` writes them down for every
+step while training images are refined together; with them ("field" mode) an image alone moves as it would in that
+company: the mean-field limit of the coupled batch.
 """
 
 import torch
@@ -55,10 +56,12 @@ def norms_of(net, kind):
 
 
 def take_norms(net, field):
-    """Replace the BatchNorm layers of `net` (a copy of D) by `FieldNorm`s; ValueError if the table is not of this network."""
+    """Replace the BatchNorm layers of `net` (a copy of D) by `FieldNorm`s;
+    ValueError if the table is not of this network."""
     if not isinstance(field, dict) or not set(STATISTICS) <= set(field):
         raise ValueError(
-            "Mode 'field' plays back recorded statistics: pass field=record_field(G, D, h, ...), or use mode='independent'."
+            "Mode 'field' plays back recorded statistics: pass field=record_field(G, D, h, ...), "
+            "or use mode='independent'."
         )
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
@@ -67,7 +70,8 @@ def take_norms(net, field):
     channels, recorded = sum(n.channels for n in norms_of(net, FieldNorm)), field["mean"].shape[1]
     if channels != recorded:
         raise ValueError(
-            f"The field was recorded for another discriminator: it has {recorded} channels where this one normalises {channels}."
+            f"The field was recorded for another discriminator: it has {recorded} channels where this one "
+            f"normalises {channels}."
         )
 
 
@@ -75,7 +79,8 @@ def play(net, field, step):
     """Put the statistics of `step` into the `FieldNorm`s of `net`."""
     if step >= len(field["mean"]):
         raise ValueError(
-            f"The field was recorded for {len(field['mean']) - 1} steps: record it again for more, or refine for no more."
+            f"The field was recorded for {len(field['mean']) - 1} steps: record it again for more, "
+            "or refine for no more."
         )
     norms = norms_of(net, FieldNorm)
     rows = [field[k][step].to(norms[0].weight).split([n.channels for n in norms]) for k in STATISTICS] if norms else []

@@ -22,7 +22,8 @@ class Term(NamedTuple):
 
 
 class Judge:
-    """A weighted sum of discriminators' logits, to be used wherever `refine` takes a D: `Judge(Term(A), Term(B, weight=0.1))`."""
+    """A weighted sum of discriminators' logits, to be used wherever `refine` takes a D:
+    `Judge(Term(A), Term(B, weight=0.1))`."""
 
     def __init__(self, *terms):
         self.terms = tuple(Term(*t) for t in terms)
@@ -30,7 +31,8 @@ class Judge:
             raise ValueError("A Judge needs at least one Term, each with a finite weight.")
 
     def played(self, field):
-        """The same judge with the recorded `field` in the place of the company: its "batch" terms are in "field" mode."""
+        """The same judge with the recorded `field` in the place of the company:
+        its "batch" terms are in "field" mode."""
         return Judge(*(t._replace(mode="field", field=field) if t.mode == "batch" else t for t in self.terms))
 
 
@@ -40,7 +42,8 @@ def terms_of(D, mode="independent", field=None):
 
 
 class Score:
-    """images (N, ...) -> logits (N,) by frozen copies of the terms' discriminators; `at(step)` plays the recorded fields.
+    """images (N, ...) -> logits (N,) by frozen copies of the terms' discriminators;
+    `at(step)` plays the recorded fields.
 
     `around`: (known images, box); the images that are judged differ from the known ones inside the box only.
     """

@@ -94,7 +94,8 @@ def binary(array):
 
 
 def check_mask(mask, size=64):
-    """Return the mask, or raise ValueError in one sentence: shape (1 or N, 1, size, size), binary, not all 0 or all 1."""
+    """Return the mask, or raise ValueError in one sentence:
+    shape (1 or N, 1, size, size), binary, not all 0 or all 1."""
     if not torch.is_tensor(mask) or mask.ndim != 4 or tuple(mask.shape[1:]) != (1, size, size):
         raise ValueError(
             f"A mask must have shape (1 or N, 1, {size}, {size}) but has "

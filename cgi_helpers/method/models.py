@@ -99,9 +99,8 @@ class Generator(nn.Module):
         if layer == self.layers:
             return self.to_image(cut(h, box), layer)
         boxes, side = [box], self.size
-        for _ in self.blocks[
-            layer:
-        ]:  # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
+        # output o of a 4x4 kernel with stride 2 and padding 1 sees inputs (o - 1) // 2 to (o + 1) // 2
+        for _ in self.blocks[layer:]:
             top, bottom, left, right = boxes[0]
             side //= 2
             boxes.insert(
@@ -116,9 +115,8 @@ class Generator(nn.Module):
         with autocast(self, h):
             h = _cast(cut(h, boxes[0]), self.project)
             for block, have, want in zip(self.blocks[layer:], boxes, boxes[1:]):
-                top, bottom, left, right = (
-                    abs(w - 2 * x) for w, x in zip(want, have)
-                )  # what the block's output has too much
+                # what the block's output has too much
+                top, bottom, left, right = (abs(w - 2 * x) for w, x in zip(want, have))
                 margin, up = min(top, bottom, left, right), block[0]
                 h = F.conv_transpose2d(h, up.weight, up.bias, 2, 1 + margin)
                 h = h[..., top - margin : h.shape[-2] - bottom + margin, left - margin : h.shape[-1] - right + margin]
@@ -198,7 +196,8 @@ class Discriminator(nn.Module):
 
 
 def for_inference(net, fold=True):
-    """A frozen copy of a Generator or Discriminator that gives the same numbers up to rounding, faster; `net` is untouched.
+    """A frozen copy of a Generator or Discriminator that gives the same numbers up to rounding, faster;
+    `net` is untouched.
 
     `fold`: running statistics go into the convolutions' weights (not for D in "batch" mode). Under mixed precision
     the weights are lowered once instead of at every call. Any other module is copied and frozen only.

@@ -46,18 +46,19 @@ def refine_features(
     key=(0,),
     check=True,
 ):
-    """Move activations h down the gradient of -log D(to_image(h)), D = sigmoid(score), weights untouched (report, III.B).
+    """Move activations h down the gradient of -log D(to_image(h)), D = sigmoid(score),
+    weights untouched (report, III.B).
 
         v <- momentum v - step_size dL/dh,    h <- h + v,    L = sum over images of softplus(-score(to_image(h)))
 
-    features: h at the start (N, ...); to_image: h -> images (N, ...); score: images -> logits (N,). Any generator cut by
-    `split` and any discriminator will do. `stop`: "best" returns the step of the highest logit (author), "median"
+    features: h at the start (N, ...); to_image: h -> images (N, ...); score: images -> logits (N,). Any generator cut
+    by `split` and any discriminator will do. `stop`: "best" returns the step of the highest logit (author), "median"
     freezes an image once its logit exceeds `threshold` (the median over real images: the report), "probabilistic"
-    freezes each image with `stop_probability` per step, drawn from `key`. `check`: look first for a
-    `to_image` that draws noise and a `score` that gives probabilities.
+    freezes each image with `stop_probability` per step, drawn from `key`. `check`: look first for a `to_image` that
+    draws noise and a `score` that gives probabilities.
 
-    Yields (step, state), step = 0 ... steps: {"images": to_image(h) as returned now, "features": their h, "logits": (N,)
-    their scores, "path": (N,) logits of the present iterates, "steps": (N,) the step each result comes from}.
+    Yields (step, state), step = 0 ... steps: {"images": to_image(h) as returned now, "features": their h, "logits":
+    (N,) their scores, "path": (N,) logits of the present iterates, "steps": (N,) the step each result comes from}.
     """
     check_options(None, None, steps, step_size, stop)
     if check:
@@ -94,7 +95,8 @@ def refine_features(
 
 
 def parts(G, D, n, layer, compose, mode="independent", field=None):
-    """(to_image, score) for `n` activations of `layer`: by whole networks or, for an `Overlay`, by the hole's part of them."""
+    """(to_image, score) for `n` activations of `layer`:
+    by whole networks or, for an `Overlay`, by the hole's part of them."""
     G, terms = for_inference(G), terms_of(D, mode, field)
     if not (isinstance(compose, Overlay) and hasattr(G, "to_region")):
         return (lambda h: compose(G.to_image(h, layer))), Score(terms)
@@ -122,13 +124,15 @@ def refine(
     momentum=0.9,
     **options,
 ):
-    """`refine_features` for activations h (N, C, H, W) of `layer` of a Generator: L = -log D(compose(G_rest(h))) (report, V).
+    """`refine_features` for activations h (N, C, H, W) of `layer` of a Generator:
+    L = -log D(compose(G_rest(h))) (report, V).
 
     `compose`: what D sees; `Overlay(y, mask)`, or any function like `lambda x: composite(y, x, mask)`, makes this
-    collaborative *inpainting*. D: a Discriminator, a `Judge` of several or any function images -> logits. `mode`: "batch" (the
-    report: the N images of this call pull on each other), "independent" (running statistics), "field" (each image alone in the
-    recorded company of `field`, see `record_field`). `options`, what it yields: see `refine_features`. G and D are left
-    untouched (copies of the moment of the first step are used); steps = 0 is the identity.
+    collaborative *inpainting*. D: a Discriminator, a `Judge` of several or any function images -> logits. `mode`:
+    "batch" (the report: the N images of this call pull on each other), "independent" (running statistics), "field"
+    (each image alone in the recorded company of `field`, see `record_field`). `options`, what it yields: see
+    `refine_features`. G and D are left untouched (copies of the moment of the first step are used); steps = 0 is the
+    identity.
     """
     check_options(G, layer, steps, step_size, options.get("stop", "best"))
     to_image, score = parts(G, D, len(h), layer, compose, mode, field)
@@ -141,19 +145,22 @@ def refine(
 
 
 def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, momentum=0.9, saturating=False):
-    """The field of N companions h (N, C, H, W), usually training images: what `refine(..., mode="field", field=...)` plays back.
+    """The field of N companions h (N, C, H, W), usually training images:
+    what `refine(..., mode="field", field=...)` plays back.
 
-    Refines them together in "batch" mode and writes down, per step and BatchNorm channel of D, the batch's mean and variance and
-    the two means that the gradient subtracts: {"mean", "var", "push", "pull"}, (steps + 1, channels) each, and the path
-    ("layer", "step_size", "momentum") they belong to; about 150 kB for 20 steps of a laptop D. D may be a Judge with
-    one "batch" term, which is recorded while the others look on; `judge.played(field)` is then the judge of one image.
+    Refines them together in "batch" mode and writes down, per step and BatchNorm channel of D, the batch's mean and
+    variance and the two means that the gradient subtracts: {"mean", "var", "push", "pull"}, (steps + 1, channels) each,
+    and the path ("layer", "step_size", "momentum") they belong to; about 150 kB for 20 steps of a laptop D. D may be a
+    Judge with one "batch" term, which is recorded while the others look on; `judge.played(field)` is then the judge of
+    one image.
     """
     check_options(G, layer, steps, step_size)
     to_image, score = parts(G, D, len(h), layer, compose, "batch")
     nets = [net for net, term in zip(score.nets, score.terms) if term.mode == "batch"]
     if len(nets) != 1 or len(h) < 2:
         raise ValueError(
-            f"A field is recorded of one discriminator in 'batch' mode and at least 2 companions, but there are {len(nets)} "
+            "A field is recorded of one discriminator in 'batch' mode and at least 2 companions, "
+            f"but there are {len(nets)} "
             f"discriminators in that mode and {len(h)} companions."
         )
     recorder = Recorder(nets[0])
@@ -166,19 +173,21 @@ def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, m
 
 
 def check_path(field, **path):
-    """Raise ValueError unless the field was recorded on the path that is to be walked: its statistics belong to each step."""
+    """Raise ValueError unless the field was recorded on the path that is to be walked:
+    its statistics belong to each step."""
     for name, value in path.items():
         if float(field[name]) != value:
             raise ValueError(
-                f"The field was recorded with {name} = {float(field[name]):g} but {name} is {value:g}: record it for this path."
+                f"The field was recorded with {name} = {float(field[name]):g} but {name} is {value:g}: "
+                "record it for this path."
             )
 
 
 def refine_all(G, D, z, *, layer, batch_size=64, compose=None, key=(0,), **options):
     """Refine G(z) for any number of latents in fixed micro-batches by index; (images, logits) on z's device.
 
-    `compose(x, rows)` gets the slice of images it is called for, so that row i keeps its own context; `Overlay` is one. In "batch"
-    mode images of one micro-batch are coupled; their partition does not depend on anything but their index.
+    `compose(x, rows)` gets the slice of images it is called for, so that row i keeps its own context; `Overlay` is one.
+    In "batch" mode images of one micro-batch are coupled; their partition does not depend on anything but their index.
     """
     images, logits = [], []
     for start in range(0, len(z), batch_size):

@@ -34,8 +34,8 @@ def pick_device(name="auto"):
 def fast_dtype(device):
     """bfloat16 where the hardware has units for it, else None (plain float32).
 
-    Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX, a GPU only from Ampere (8.0) on.
-    With CGI_FLOAT32=1 nothing counts: to see what the lower precision changes and brings.
+    Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX, a GPU only from Ampere (8.0)
+    on. With CGI_FLOAT32=1 nothing counts: to see what the lower precision changes and brings.
     """
     if os.environ.get("CGI_FLOAT32") == "1":
         return None
@@ -45,7 +45,8 @@ def fast_dtype(device):
 
 
 def cpu_features(cpuinfo=CPUINFO):
-    """Names of what this CPU can do, as torch tells them; older versions of torch do not, then as Linux tells them, else none."""
+    """Names of what this CPU can do, as torch tells them;
+    older versions of torch do not, then as Linux tells them, else none."""
     if hasattr(torch.cpu, "get_capabilities"):
         return {name for name, there in torch.cpu.get_capabilities().items() if there is True}
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -124,7 +125,8 @@ def frozen(*nets):
 def interrupt_between_steps():
     """Inside, Ctrl-C only sets the yielded event, so that a loop can end its step and save; pressed again, it raises.
 
-    Without this an interrupt could arrive between the updates of D and of G: a state that no resumed run should start from.
+    Without this an interrupt could arrive between the updates of D and of G:
+    a state that no resumed run should start from.
     """
     asked, pressed = threading.Event(), 0.0
 

@@ -16,7 +16,8 @@ OPTIMISERS = ("nesterov", "adam")
 
 
 class State(dict):
-    """What a step of the search yields; "fill" (G of the whole image, which the loss does not need) is made when it is read."""
+    """What a step of the search yields;
+    "fill" (G of the whole image, which the loss does not need) is made when it is read."""
 
     def __init__(self, fill, entries):
         super().__init__(entries)
@@ -72,7 +73,8 @@ class Problem:
         return self.G.to_region(self.G.to_features(z, 0), 0, self.box) if self.partly else self.G(z)
 
     def __call__(self, z, rows):
-        """(context, prior (n,), gradient of their sum (n, z_dim)) at latents z (n, z_dim) of the images `rows` (LongTensor)."""
+        """(context, prior (n,), gradient of their sum (n, z_dim))
+        at latents z (n, z_dim) of the images `rows` (LongTensor)."""
         z = z.detach().requires_grad_()
         weight = self.weight if len(self.weight) == 1 else self.weight[rows]
         with torch.enable_grad():
@@ -107,7 +109,8 @@ class Momentum:
 
 
 class Adam:
-    """Adam, cosine decay of lr to a tenth; with `whiten` in the coordinates u of z = whiten @ u and with shorter memory."""
+    """Adam, cosine decay of lr to a tenth;
+    with `whiten` in the coordinates u of z = whiten @ u and with shorter memory."""
 
     def __init__(self, z, lr, iterations, whiten):
         self.first, self.second, self.lr, self.iterations, self.whiten = (
@@ -117,9 +120,8 @@ class Adam:
             iterations,
             whiten,
         )
-        self.betas = (
-            (0.9, 0.999) if whiten is None else (0.8, 0.95)
-        )  # a white gradient needs some 15 steps, not hundreds
+        # a white gradient needs some 15 steps, not hundreds
+        self.betas = (0.9, 0.999) if whiten is None else (0.8, 0.95)
 
     def step(self, z, gradient, rows, step):
         """The new z of `rows`."""
@@ -152,19 +154,19 @@ def find_latent(
 ):
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
-    y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim): several
-    starts per image, the best is kept. G may also be any function z -> images with latents (N, ...) of any shape, D any `Judge`
-    or function images -> logits. `nesterov` is the author's recipe (momentum 0.9, lr times 0.95 every 100
-    iterations), `adam` has beta = (0.9, 0.999) and a cosine decay of lr to a tenth. `whiten`: matrix of `whitening`, for
-    `adam`. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left out, which at
-    the report's lam = 1e-4 changes the loss by less than bfloat16 resolves, and only the part of G that W sees is computed.
-    `patience`: an image (a start) whose lowest loss fell by less than the share `least_gain` in that many iterations is
-    finished and leaves the batch; its rows stay where they are. None: nobody leaves early.
+    y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim):
+    several starts per image, the best is kept. G may also be any function z -> images with latents (N, ...) of any
+    shape, D any `Judge` or function images -> logits. `nesterov` is the author's recipe (momentum 0.9, lr times 0.95
+    every 100 iterations), `adam` has beta = (0.9, 0.999) and a cosine decay of lr to a tenth. `whiten`: matrix of
+    `whitening`, for `adam`. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left
+    out, which at the report's lam = 1e-4 changes the loss by less than bfloat16 resolves, and only the part of G that W
+    sees is computed. `patience`: an image (a start) whose lowest loss fell by less than the share `least_gain` in that
+    many iterations is finished and leaves the batch; its rows stay where they are. None: nobody leaves early.
 
-    Yields (step, state), step = 0 ... iterations, fewer if every image has finished: {"z": best so far, "loss", "context",
-    "prior": (N,) at the present iterate, "best": (N,) lowest loss, "fill": G at the present iterate (made when read),
-    "running": (N,) whether the search of that image goes on}. With several starts all entries are those of the start with
-    the lowest loss so far. G and D are left untouched.
+    Yields (step, state), step = 0 ... iterations, fewer if every image has finished: {"z": best so far, "loss",
+    "context", "prior": (N,) at the present iterate, "best": (N,) lowest loss, "fill": G at the present iterate (made
+    when read), "running": (N,) whether the search of that image goes on}. With several starts all entries are those of
+    the start with the lowest loss so far. G and D are left untouched.
     """
     check_options(optimiser, iterations, lr, whiten, patience, least_gain)
     check_problem(G, y, mask, z)
@@ -236,11 +238,11 @@ def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_g
 def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(0,)):
     """The symmetric matrix (z_dim, z_dim) in whose coordinates the gradient of the context loss is white on average.
 
-    A few directions of z move the ring around the hole hundreds of times more than others, so that one step size cannot suit
-    all. Measured on G's own samples alone: gradients along `rounds` short steps from one sample towards another's ring;
-    their mean outer product to the power -1/2, largest eigenvalues as they are, small ones raised to 1e-4 of the mean.
-    Costs samples * rounds gradients, once per generator and mask (1, 1, H, W); drawn from `key`. In z's natural units:
-    mean eigenvalue of the covariance = 1.
+    A few directions of z move the ring around the hole hundreds of times more than others, so that one step size cannot
+    suit all. Measured on G's own samples alone: gradients along `rounds` short steps from one sample towards another's
+    ring; their mean outer product to the power -1/2, largest eigenvalues as they are, small ones raised to 1e-4 of the
+    mean. Costs samples * rounds gradients, once per generator and mask (1, 1, H, W); drawn from `key`. In z's natural
+    units: mean eigenvalue of the covariance = 1.
     """
     check_mask(mask, G.size)
     parameter = next(G.parameters())
@@ -260,8 +262,8 @@ def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(
 def best_starts(G, y, mask, candidates, *, window=7, batch=256):
     """For each image the candidate z (K, z_dim) of the lowest context loss: (N, z_dim).
 
-    One forward pass of G per candidate, shared by all images, instead of iterations per image: screening a thousand random
-    starts replaces the first part of a search from one. One mask (1, 1, H, W) for all images.
+    One forward pass of G per candidate, shared by all images, instead of iterations per image: screening a thousand
+    random starts replaces the first part of a search from one. One mask (1, 1, H, W) for all images.
     """
     check_problem(G, y, mask, candidates[:1].expand(len(y), -1))
     if len(mask) != 1:

@@ -47,14 +47,13 @@ def shape_discriminator(
     """Shape D in place; yields (iteration, state) from start + 1 to iterations; G is left untouched.
 
     images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration
-    takes `batch_size` images, refines their samples with the present D (`refine`, same `mode`) and makes one Adam
-    step on -E[log D(real)] - E[log(1 - D(refined))], real = the same images, whose context the composites carry
-    (author). `compose(real)` gives what `refine` takes as `compose`: `lambda real: Overlay(real, mask)` shapes for inpainting
-    (report, V).
-    `r1`: weight of the gradient penalty on real images. `micro_batch`: how many of the batch are refined together (in "batch"
-    mode: pull on each other), None: all of it. `share(function, slices)` refines the slices, `agree(D)` follows an update
-    (see `parallel`). state: {"d_loss", "real", "refined" (mean logits),
-    "gain" (mean rise of the logit by refinement), "optimisers"}.
+    takes `batch_size` images, refines their samples with the present D (`refine`, same `mode`) and makes one Adam step
+    on -E[log D(real)] - E[log(1 - D(refined))], real = the same images, whose context the composites carry (author).
+    `compose(real)` gives what `refine` takes as `compose`: `lambda real: Overlay(real, mask)` shapes for inpainting
+    (report, V). `r1`: weight of the gradient penalty on real images. `micro_batch`: how many of the batch are refined
+    together (in "batch" mode: pull on each other), None: all of it. `share(function, slices)` refines the slices,
+    `agree(D)` follows an update (see `parallel`). state: {"d_loss", "real", "refined" (mean logits), "gain" (mean rise
+    of the logit by refinement), "optimisers"}.
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"shape_micro_batch must be None (the whole batch) or at least 1 image but is {micro_batch}.")

@@ -6,25 +6,28 @@ from .models import for_inference
 
 
 def split(G, at):
-    """(to_features, to_image) of a frozen copy of G, cut behind the submodule named `at` ("blocks.2"), or number `at` of a Sequential.
+    """(to_features, to_image) of a frozen copy of G, cut behind the submodule named `at` ("blocks.2"),
+    or number `at` of a Sequential.
 
-    `to_features(*inputs)` runs G and returns the output h (N, ...) of that submodule; `to_image(h)` is G's output for the same
-    inputs with h in its place, so that skip connections, conditions and styles stay as they were: call `to_features` first.
-    A whole pass of G each (a Sequential cut by number runs its two halves only). ValueError for a name that does not exist, that is
-    used not exactly once per call, or whose output is no tensor.
+    `to_features(*inputs)` runs G and returns the output h (N, ...) of that submodule; `to_image(h)` is G's output for
+    the same inputs with h in its place, so that skip connections, conditions and styles stay as they were: call
+    `to_features` first. A whole pass of G each (a Sequential cut by number runs its two halves only). ValueError for a
+    name that does not exist, that is used not exactly once per call, or whose output is no tensor.
     """
     net = for_inference(G)
     if isinstance(at, int):
         if not isinstance(net, nn.Sequential) or not 0 <= at < len(net):
             raise ValueError(
-                f"Only a Sequential is cut by number, here from 0 to {len(net) - 1 if isinstance(net, nn.Sequential) else 'none'}, "
+                "Only a Sequential is cut by number, "
+                f"here from 0 to {len(net) - 1 if isinstance(net, nn.Sequential) else 'none'}, "
                 f"but got {at} for a {type(net).__name__}: give the name of a submodule."
             )
         return nn.Sequential(*list(net)[: at + 1]), nn.Sequential(*list(net)[at + 1 :])
     modules = dict(net.named_modules())
     if not at or at not in modules:
         raise ValueError(
-            f"There is no submodule {at!r} in this {type(net).__name__}: use one of {', '.join(n for n in modules if n)}."
+            f"There is no submodule {at!r} in this {type(net).__name__}: "
+            f"use one of {', '.join(n for n in modules if n)}."
         )
     inputs = []
 
@@ -39,11 +42,13 @@ def split(G, at):
 
     def to_features(*arguments):
         _, seen = run(arguments, lambda h: h)
-        if len(seen) != 1 or not is_tensor(seen[0]):
+        if len(seen) != 1:
             raise ValueError(
                 f"Submodule {at!r} runs {len(seen)} times in one call of the generator: cut where it runs once."
-                if len(seen) != 1
-                else f"The output of submodule {at!r} is a {type(seen[0]).__name__}, no tensor: cut inside or behind it."
+            )
+        if not is_tensor(seen[0]):
+            raise ValueError(
+                f"The output of submodule {at!r} is a {type(seen[0]).__name__}, no tensor: cut inside or behind it."
             )
         inputs[:] = arguments
         return seen[0].detach()

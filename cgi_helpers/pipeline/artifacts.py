@@ -79,7 +79,8 @@ def write_json(path, content):
 
 
 class Store:
-    """Artifacts of one preset and seed: own results in `artifacts/<preset>`, shipped ones in `data/pretrained/<preset>`."""
+    """Artifacts of one preset and seed:
+    own results in `artifacts/<preset>`, shipped ones in `data/pretrained/<preset>`."""
 
     def __init__(self, preset_name, seed=0, root=None):
         root = Path(root or os.environ.get("CGI_ROOT") or ROOT)

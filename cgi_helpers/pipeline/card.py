@@ -1,4 +1,5 @@
-"""The report card: every method completes the same test images, and judges that no method was trained against look at them."""
+"""The report card: every method completes the same test images,
+and judges that no method was trained against look at them."""
 
 import time
 from functools import partial
@@ -15,7 +16,8 @@ CHOOSE_ON = 200  # validation images on which a rival's knobs are chosen
 
 
 def own_rows(session):
-    """The rows of the evaluation that stand on the card: {name on the card: row}; families at the epochs that validation chose."""
+    """The rows of the evaluation that stand on the card: {name on the card: row};
+    families at the epochs that validation chose."""
     rows = {name: name for name in ("semantic", "semantic_best", "semantic_equal_time")}
     chosen = session.load("selection")[0]["stages"]
     return {
@@ -32,7 +34,8 @@ def method_names(preset):
 
 
 def completions(session, name, split, n):
-    """(composites of the first n images of a split by a method, seconds that they took, training of the method left out)."""
+    """(composites of the first n images of a split by a method, seconds that they took,
+    training of the method left out)."""
     p, images = session.preset, session.data[split]
     y, own = images.batch(slice(0, n), session.device), own_rows(session)
     base = name.removesuffix("_poisson")
@@ -56,9 +59,11 @@ def completions(session, name, split, n):
 
 
 def card(session, stage, fresh=False):
-    """Stage `card`: scores per image (`card`) and the table that every sentence of the report card is written from (`card_table`).
+    """Stage `card`: scores per image (`card`) and the table that every sentence of the report card is
+    written from (`card_table`).
 
-    One piece per method. Its detector is trained on the method's completions of validation images, against those originals.
+    One piece per method. Its detector is trained on the method's completions of validation images,
+    against those originals.
     """
     if done(session, stage, fresh):
         return

@@ -1,4 +1,5 @@
-"""What company does to a discriminator in "batch" mode: it judges the batch, not the image. Measured on validation images."""
+"""What company does to a discriminator in "batch" mode: it judges the batch, not the image.
+Measured on validation images."""
 
 import time
 
@@ -23,10 +24,11 @@ def orders(labels, seed):
 
 
 def answers(D, real, fake):
-    """What D says of `real` and `fake` images (N, C, H, W) each, in company of different kinds: shares of right answers, and logits.
+    """What D says of `real` and `fake` images (N, C, H, W) each, in company of different kinds:
+    shares of right answers, and logits.
 
-    "pure": in batches of one kind; "mixed": half and half; "running": by the running statistics; "one among others": the median
-    logit of one generated image among real ones, and of one real image among generated ones.
+    "pure": in batches of one kind; "mixed": half and half; "running": by the running statistics; "one among others":
+    the median logit of one generated image among real ones, and of one real image among generated ones.
     """
     n, half = len(real), len(real) // 2
     with torch.no_grad():
@@ -48,7 +50,8 @@ def answers(D, real, fake):
 
 
 def company(session, stage, fresh=False):
-    """Stage `company`: gains of refinement against how many images are refined together, and whether they are of one class.
+    """Stage `company`: gains of refinement against how many images are refined together,
+    and whether they are of one class.
 
     Beside them the same D in the recorded field, every image alone, and the `answers` of D as training left it.
     """

@@ -1,4 +1,5 @@
-"""The evaluation: every row of the preset's study completes the same images; choices on validation images, scores on test images."""
+"""The evaluation: every row of the preset's study completes the same images;
+choices on validation images, scores on test images."""
 
 import math
 import time
@@ -18,7 +19,8 @@ from .session import done, save
 
 
 def find(session, row, G, E, y, index, iterations=None):
-    """z-hat (N, z_dim) of images y by this row of the preset's searches; noise of image i comes from its own stream `index[i]`."""
+    """z-hat (N, z_dim) of images y by this row of the preset's searches;
+    noise of image i comes from its own stream `index[i]`."""
     p, s = session.preset, session.preset.searches[row]
     if s.start == "encoder":
         with torch.no_grad():
@@ -231,7 +233,8 @@ def pairs(preset):
 
 
 def row_names(session):
-    """The rows of the evaluation: starts alone, then families by D as trained (0) and at the epochs chosen on validation.
+    """The rows of the evaluation: starts alone,
+    then families by D as trained (0) and at the epochs chosen on validation.
 
     Test images are scored for these only: how a family changes along shaping was seen on validation images.
     """
@@ -265,17 +268,18 @@ def block(preset):
 
 
 def disagreements(first, second, count=3):
-    """Images where PSNR and label agreement disagree: `count` recognised only in `second` at the lowest PSNR gains, then `count` only in
-    `first` at the highest. first, second: scores per image."""
+    """Images where PSNR and label agreement disagree: `count` recognised only in `second` at the lowest PSNR gains,
+    then `count` only in `first` at the highest. first, second: scores per image."""
     gain, turn = second["psnr"] - first["psnr"], second["label_agreement"] - first["label_agreement"]
     return torch.cat([(turn.clamp(min=0) * gain).argsort()[:count], (turn.clamp(max=0) * gain).argsort()[:count]])
 
 
 def evaluate(session, stage, fresh=False):
-    """Stage `evaluate`: score every row on the test images once; `evaluation` (per image) and `metrics` (means, intervals).
+    """Stage `evaluate`: score every row on the test images once;
+    `evaluation` (per image) and `metrics` (means, intervals).
 
-    Stored images are those that notebook 06 shows (`disagreements`). Distances are taken to the validation images: the reference
-    shares no image with what is judged, whatever the number of test images.
+    Stored images are those that notebook 06 shows (`disagreements`). Distances are taken to the validation images: the
+    reference shares no image with what is judged, whatever the number of test images.
     """
     if done(session, stage, fresh):
         return

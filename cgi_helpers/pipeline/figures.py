@@ -38,7 +38,8 @@ def read(path):
 
 
 def described(path, preset=None):
-    """(stages, figures) that the notebook names in its metadata; a stage that the preset (None: laptop) lacks raises ValueError."""
+    """(stages, figures) that the notebook names in its metadata;
+    a stage that the preset (None: laptop) lacks raises ValueError."""
     about = read(path).get("metadata", {}).get("cgi", {})
     stages, figures = about.get("stages", []), about.get("figures", [])
     known = plan(preset or get_preset("laptop"))

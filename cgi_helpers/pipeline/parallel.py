@@ -33,7 +33,8 @@ def world():
 
 @contextlib.contextmanager
 def group():
-    """Inside, the processes of this torchrun can wait for each other; alone, nothing happens. Entered once per process."""
+    """Inside, the processes of this torchrun can wait for each other; alone, nothing happens.
+    Entered once per process."""
     if world() == 1:
         yield
         return
@@ -54,8 +55,8 @@ def barrier():
 def device(name="auto"):
     """As `runtime.pick_device`; with several processes every one gets the GPU of its number on its machine.
 
-    On a CPU under torchrun every process computes on one thread unless OMP_NUM_THREADS is set, also a single one: another
-    number of threads rounds some sums differently, and then 1 and 2 processes would not give the same bytes.
+    On a CPU under torchrun every process computes on one thread unless OMP_NUM_THREADS is set, also a single one:
+    another number of threads rounds some sums differently, and then 1 and 2 processes would not give the same bytes.
     """
     chosen = pick_device(name)
     if chosen.type == "cuda" and chosen.index is None and world() > 1:
@@ -66,7 +67,8 @@ def device(name="auto"):
 
 
 def check_shared(folder):
-    """Raise ArtifactError unless all processes see the same folder: those of other machines hand over their work as files."""
+    """Raise ArtifactError unless all processes see the same folder:
+    those of other machines hand over their work as files."""
     if world() == 1:
         return
     token = folder / f".shared-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
@@ -85,7 +87,8 @@ def check_shared(folder):
 
 
 def share(function, items):
-    """[function(item) for item in items], item i by process i % world, the same list (CPU tensors or tuples of them) in all."""
+    """[function(item) for item in items], item i by process i % world,
+    the same list (CPU tensors or tuples of them) in all."""
     own = {i: function(item) for i, item in enumerate(items) if i % world() == rank()}
     if world() == 1:
         return [own[i] for i in range(len(items))]
@@ -95,7 +98,8 @@ def share(function, items):
 
 
 def agree(net):
-    """Every process continues with the weights and buffers of process 0 (on GPUs equal updates may round differently)."""
+    """Every process continues with the weights and buffers of process 0 (on GPUs equal updates
+    may round differently)."""
     if world() > 1:
         for tensor in net.state_dict().values():
             same = tensor.detach().cpu()
@@ -104,8 +108,8 @@ def agree(net):
 
 
 class Pieces:
-    """Pieces of a stage, one per item, saved one by one in `<stage>.parts/`: piece i by process i % world. Their fingerprint is the
-    stage's and the items', so that pieces of another cut are not taken for these.
+    """Pieces of a stage, one per item, saved one by one in `<stage>.parts/`: piece i by process i % world. Their
+    fingerprint is the stage's and the items', so that pieces of another cut are not taken for these.
 
     What was saved survives a killed process and is found by the next run, with any number of processes.
     """
@@ -129,7 +133,8 @@ class Pieces:
     def run(self, compute):
         """(list of trees `compute(item)` in order, list of their metadata) in process 0, None in the others.
 
-        Each process computes and saves its missing pieces, then waits for the others. On Ctrl-C it saves the present piece first.
+        Each process computes and saves its missing pieces, then waits for the others.
+        On Ctrl-C it saves the present piece first.
         """
         from tqdm.auto import tqdm
 

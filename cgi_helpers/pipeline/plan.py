@@ -1,7 +1,7 @@
 """What a preset asks to be computed: its stages in order, what each depends on, reads and writes.
 
-A stage is called by its kind and, where a preset has several rows of that kind, by its row: "encode best". The rows of the preset's
-tables are the only place where they are listed.
+A stage is called by its kind and, where a preset has several rows of that kind, by its row: "encode best". The rows of
+the preset's tables are the only place where they are listed.
 """
 
 from dataclasses import asdict, dataclass
@@ -46,7 +46,8 @@ class Stage:
 
 
 def facts(settings, *without):
-    """The fields of a dataclass as a dict; a field that is None asks for nothing and is left out, so that new ones change nothing."""
+    """The fields of a dataclass as a dict;
+    a field that is None asks for nothing and is left out, so that new ones change nothing."""
     return {k: v for k, v in asdict(settings).items() if v is not None and k not in without}
 
 

@@ -1,8 +1,8 @@
 """Settings. `smoke` proves that everything runs, `laptop` is the default, `paper` the report's sizes.
 
-Rows that a reader adds or changes (a search, a shaping, a row of the evaluation) are entries of a preset's tables; what the
-pipeline computes follows from them (`plan`). Defaults are the report's or its author's values. Standard library only: run.py reads
-this before anything is installed.
+Rows that a reader adds or changes (a search, a shaping, a row of the evaluation) are entries of a preset's tables; what
+the pipeline computes follows from them (`plan`). Defaults are the report's or its author's values. Standard library
+only: run.py reads this before anything is installed.
 """
 
 import os
@@ -78,7 +78,8 @@ class Shaping:
 
 @dataclass(frozen=True)
 class Family:
-    """Rows of the evaluation, one per epoch of a shaping: where the refinement starts, which discriminators guide it, and how far.
+    """Rows of the evaluation, one per epoch of a shaping:
+    where the refinement starts, which discriminators guide it, and how far.
 
     None: as the shaping. In mode "field" every image is refined alone in the company of training images that stage
     `field` recorded.
@@ -125,6 +126,7 @@ class Study:
     )
     card_images: int = 500  # first test images, completed by every method of the report card
     detector_iterations: int = 200  # of the fresh detector of each method, trained on validation images
+    # rows of study.rivals
     rivals: tuple = (
         "mean",
         "ridge",
@@ -136,7 +138,7 @@ class Study:
         "patchmatch",
         "context_encoder",
         "unet",
-    )  # rows of study.rivals
+    )
     blended: tuple = ("semantic", "semantic_best", "nearest_neighbour")  # rows that are Poisson-blended, too
     accuracy_min: float = 0.92  # of the classifier on test images (0: finiteness and invariants only)
     psnr_min: float = 23.7  # dB, row `semantic` (author: 23.713)
@@ -181,7 +183,8 @@ class Preset:
 
 
 def changed(value, changes, name="preset"):
-    """`value` (a dataclass or a table of rows) with the nested `changes` (a dict) made; unknown fields raise ValueError."""
+    """`value` (a dataclass or a table of rows) with the nested `changes` (a dict) made;
+    unknown fields raise ValueError."""
     if not isinstance(changes, dict) or not (is_dataclass(value) or isinstance(value, dict)):
         return changes
     known = value if isinstance(value, dict) else {f.name: getattr(value, f.name) for f in fields(value)}
@@ -209,6 +212,7 @@ def _further(preset):
 
 
 # without `_further`: on two cores its rows would take two hours more
+# slim networks: 23.64 dB, 0.805 (docs/numbers.md)
 _laptop = changed(
     _every(Preset("laptop"), steps=20, step_size=0.008),
     {
@@ -219,7 +223,7 @@ _laptop = changed(
         "feedforward": {"unet": {"iterations": 2_746}, "context_encoder": {"iterations": 1_336}},
         "study": {"validation_images": 500, "psnr_min": 23.4, "ssim_min": 0.80},
     },
-)  # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
+)
 
 _smoke = changed(
     _every(_further(Preset("smoke")), steps=4, micro_batch=20),
@@ -324,9 +328,9 @@ PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, _fur
 def get_preset(name=None, /, **changes):
     """Preset `name` (None: `$CGI_PRESET`, else laptop), or one given as such, with fields replaced.
 
-    The name of a data set stands for its first preset beside smoke. Nested fields and rows by dicts: `get_preset("smoke",
-    lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row is a whole dataclass. ValueError for
-    unknown names and fields.
+    The name of a data set stands for its first preset beside smoke. Nested fields and rows by dicts:
+    `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row is a whole
+    dataclass. ValueError for unknown names and fields.
     """
     if not isinstance(name, Preset):
         name = name or os.environ.get("CGI_PRESET") or "laptop"

@@ -141,7 +141,8 @@ class Session:
         return D
 
     def encodings(self, split, row):
-        """z-hat (N, z_dim) on the device: split: test, validation or pool (training images); row of the preset's searches."""
+        """z-hat (N, z_dim) on the device: split: test, validation or pool (training images);
+        row of the preset's searches."""
         tree, _ = self.load(f"encodings_{row}")
         if split not in tree:
             raise ValueError(f"There are no {row!r} encodings of {split!r}: use one of {', '.join(tree)}.")
@@ -150,8 +151,8 @@ class Session:
     def start_of(self, row, split, n=None):
         """(G, latents) where refinement starts from this row, for the first n images of a split (pool: to shape on).
 
-        A row of the preset's searches: the generator and what was found; one of its `feedforward` nets: that net, opened
-        behind the preset's mask, and the images themselves, of which it sees the known pixels.
+        A row of the preset's searches: the generator and what was found; one of its `feedforward` nets: that net,
+        opened behind the preset's mask, and the images themselves, of which it sees the known pixels.
         """
         if row not in self.preset.feedforward:
             return self.net("generator"), self.encodings(split, row)[:n]
@@ -165,7 +166,8 @@ class Session:
 
     @property
     def whitening(self):
-        """`search.whitening` of the trained generator and the preset's mask, measured once per generator: our best search needs it."""
+        """`search.whitening` of the trained generator and the preset's mask, measured once per generator:
+        our best search needs it."""
         key = "whitening", self.load("generator")[1]["digest"]
         if key not in self.cache:
             p = self.preset
@@ -263,7 +265,8 @@ class Checkpoint:
         return self.seconds + time.time() - self.started
 
     def run(self, loop, record=lambda step, state, records: None, total=None):
-        """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C. Returns seconds."""
+        """Exhaust `loop`, calling `record(step, state, self.records)`; save in between and on Ctrl-C.
+        Returns seconds."""
         from tqdm.auto import tqdm
 
         bar = tqdm(

@@ -44,9 +44,8 @@ def train_gan(session, stage="train", fresh=False):
     steps = sample_steps(p, len(images))
     records = checkpoint.records
     for key in ("d_loss", "g_loss", "real", "fake"):
-        records[key] = records.get(key, torch.zeros(t.iterations)).to(
-            dev
-        )  # there, so that no iteration waits for a copy
+        # there, so that no iteration waits for a copy
+        records[key] = records.get(key, torch.zeros(t.iterations)).to(dev)
     records.setdefault("grids", torch.zeros(len(steps), 64, p.channels, p.size, p.size, dtype=torch.uint8))
 
     def record(step, state, records):
@@ -89,7 +88,8 @@ def train_gan(session, stage="train", fresh=False):
 
 
 def train_classifier(session, stage="classifier", fresh=False):
-    """Stages `classifier`, the network in whose features distances, scores and labels are measured, and `judge`, a second one."""
+    """Stages `classifier`, the network in whose features distances, scores and labels are measured,
+    and `judge`, a second one."""
     if done(session, stage, fresh):
         return
     t, dev = session.preset.training, session.device
@@ -163,7 +163,8 @@ def fit(session, stage, fresh=False):
 
 
 def encode(session, stage, fresh=False):
-    """Stage `encode ROW`: z-hat of training images to shape on (the pool), of validation and of test images, by one search.
+    """Stage `encode ROW`: z-hat of training images to shape on (the pool),
+    of validation and of test images, by one search.
 
     Fixed micro-batches by image index, shared among processes; every one is saved, so an interrupted run goes on.
     """
@@ -266,6 +267,7 @@ def shape(session, stage, fresh=False):
     parallel.barrier()
 
 
+# by kind, see plan.KINDS
 FUNCTIONS = {
     "train": train_gan,
     "classifier": train_classifier,
@@ -279,12 +281,13 @@ FUNCTIONS = {
     "judge": train_classifier,
     "fit": fit,
     "card": card,
-}  # by kind, see plan.KINDS
+}
 
 
 def run(session, stage, fresh=False):
-    """Compute one stage of the session's plan ("train", "encode best", ...), by this process alone or, inside `parallel.group`,
-    together with the others of this torchrun: a stage that is not shared is computed by the first one."""
+    """Compute one stage of the session's plan ("train", "encode best", ...), by this process alone or, inside
+    `parallel.group`, together with the others of this torchrun: a stage that is not shared is computed by the first
+    one."""
     if stage not in session.plan:
         raise ValueError(f"Unknown stage {stage!r}: preset {session.preset.name!r} has {', '.join(session.plan)}.")
     if session.plan[stage].shared or parallel.rank() == 0:

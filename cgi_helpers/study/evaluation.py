@@ -36,7 +36,8 @@ def classify(C, images, device="cpu", batch=500):
 
 
 def score(x, y, mask, C, labels, batch=500):
-    """Everything measured on one method's composites: {metric: (N,)} plus "features" (N, 128), "probabilities" (N, classes)."""
+    """Everything measured on one method's composites:
+    {metric: (N,)} plus "features" (N, 128), "probabilities" (N, classes)."""
     C.eval()
     out = []
     with torch.no_grad():

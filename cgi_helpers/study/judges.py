@@ -26,6 +26,7 @@ SMALLER_IS_BETTER = (
     "kernel_distance_2",
     "seconds",
 )
+# psnr_hole is psnr and a constant, etc.
 COMPARED = (
     "psnr",
     "ssim",
@@ -38,7 +39,7 @@ COMPARED = (
     "kernel_distance_2",
     "recall",
     "detectability",
-)  # psnr_hole is psnr and a constant, etc.
+)
 RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signed-rank test, median, share that gains
 
 
