@@ -9,17 +9,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from ..method.judge import Score, terms_of
 from ..method.losses import generator_loss
 from ..method.masks import composite
-from ..method.refine import refine
+from ..method.refine import Overlay, record_field, refine
 from ..method.runtime import draw_z, frozen
 from ..method.search import find_latent
+from ..pipeline.evaluation import path_of, stages_of
 from . import recipe as recipes
-from .recipe import JUDGE, to_bytes
+from .recipe import COMPANY, FAMILY, RECORDED, to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
+COMPANIONS = 64  # training images that a field of the page's own is recorded on
 WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
@@ -102,23 +105,63 @@ class Engine:
     # --- what is loaded once
 
     def net(self, kind):
-        """G, E or a discriminator (`kind` = a number of shaping epochs), loaded once."""
+        """G, E, D as trained or a shaped one (`kind` = row of the shapings and epochs), loaded once."""
         if kind not in self.nets:
-            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped(JUDGE, kind)
+            self.nets[kind] = self.session.net(kind) if isinstance(kind, str) else self.session.shaped(*kind)
         return self.nets[kind]
 
-    def load(self, epochs):
-        """Load every network that a run needs; ArtifactError names the command that makes a missing one."""
-        return self.net("generator"), self.net("encoder"), self.net(0), self.net(epochs)
+    def load(self, recipe):
+        """(G, E, D as trained, D of the recipe); ArtifactError names the command that makes a missing network."""
+        shaped = self.net((COMPANY[recipe.company], recipe.epochs))
+        return self.net("generator"), self.net("encoder"), self.net("discriminator"), shaped
 
-    def threshold(self, epochs):
-        """Median logit of real images under the discriminator after `epochs`: where the `median` rule stops."""
-        key = ("threshold", epochs)
-        if key not in self.nets:
-            real = self.session.data["validation"].batch(slice(0, REAL_IMAGES), self.session.device)
-            with torch.no_grad():
-                self.nets[key] = float(self.net(epochs)(real, "independent").median())
-        return self.nets[key]
+    def companions(self):
+        """(images, latents) of the training images that keep company while a field is recorded, loaded once."""
+        if "companions" not in self.nets:
+            _, z = self.session.start_of("best", "pool", COMPANIONS)
+            self.nets["companions"] = self.session.data["train"].batch(slice(0, len(z)), self.session.device), z
+        return self.nets["companions"]
+
+    # --- who judges
+
+    def judge(self, recipe, mask):
+        """(D of the recipe, how `refine` and `Score` take it: {"mode", and perhaps "field"})."""
+        D = self.load(recipe)[-1]
+        if recipe.company != RECORDED:
+            return D, {"mode": "independent"}
+        path = tuple(getattr(recipe, name) for name in ("epochs", "layer", "step_size", "steps"))
+        key = ("field", *path, mask.cpu().numpy().tobytes())
+        return D, {"mode": "field", "field": self._remember(key, lambda: self._field(recipe, D, mask))}
+
+    def _field(self, recipe, D, mask):
+        """The stored field if it is that of this hole and path, else one of the page's own, which takes seconds."""
+        session, family = self.session, self.session.preset.study.families[FAMILY]
+        path = path_of(session, family)
+        stored = (
+            recipe.epochs in stages_of(session.preset, family)
+            and (recipe.layer, recipe.step_size) == (path["layer"], path["step_size"])
+            and recipe.steps <= path["steps"]
+            and torch.equal(mask, session.mask)
+            and session.up_to_date(f"field {FAMILY}")
+        )
+        if stored:
+            return next(v for k, v in session.load(f"field_{FAMILY}")[0].items() if float(k) == recipe.epochs)
+        G, (y, z) = self.net("generator"), self.companions()
+        with frozen(G), torch.no_grad():
+            h = G.to_features(z, recipe.layer)
+        path = {name: getattr(recipe, name) for name in path}
+        return record_field(G, D, h, compose=Overlay(y, mask), **path)
+
+    def score(self, recipe, mask, step):
+        """images -> logits by the judge of the recipe as it stands at this step of the refinement."""
+        D, how = self.judge(recipe, mask)
+        return Score(terms_of(D, **how)).at(step)
+
+    def threshold(self, recipe, mask):
+        """Median logit of real images by the judge at the last step: where the `median` rule stops."""
+        real = self.session.data["validation"].batch(slice(0, REAL_IMAGES), self.session.device)
+        with torch.no_grad():
+            return float(self.score(recipe, mask, recipe.steps)(real).median())
 
     # --- one run
 
@@ -144,7 +187,7 @@ class Engine:
         """An empty run; every sentence about bad values comes from here, before any work."""
         recipes.check(recipe, self.session)
         mask = recipes.hole_mask(recipe, self.session)
-        self.load(recipe.epochs)
+        self.load(recipe)
         return Run(recipe, recipes.target(recipe, self.session), mask)
 
     def stream(self, recipe, cancel):
@@ -176,7 +219,7 @@ class Engine:
             run.z, run.frames = known[0], list(known[1])
         else:
             began, n = time.perf_counter(), recipe.restarts
-            G, D = self.net("generator"), self.net(0)
+            G, D = self.net("generator"), self.net("discriminator")
             z, y = self.starts(recipe, run.y, run.mask, n), run.y.expand(n, -1, -1, -1)
             for step, state in find_latent(G, D, y, run.mask, z=z, **self.search_options(recipe)):
                 if cancel.is_set():
@@ -203,7 +246,7 @@ class Engine:
 
     def refinement(self, recipe, z, y, mask):
         """The loop of `refine` with the recipe's values; for so few images `Overlay` would be slower."""
-        G, D = self.net("generator"), self.net(recipe.epochs)
+        G, (D, how) = self.net("generator"), self.judge(recipe, mask)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
         return refine(
@@ -215,8 +258,9 @@ class Engine:
             step_size=recipe.step_size,
             stop=recipe.stop,
             compose=lambda x: composite(y, x, mask),
-            threshold=self.threshold(recipe.epochs) if recipe.stop == "median" else 0.0,
+            threshold=self.threshold(recipe, mask) if recipe.stop == "median" else 0.0,
             key=(recipe.seed, "lab"),
+            **how,
         )
 
     def _refine(self, run, cancel):
@@ -253,7 +297,7 @@ class Engine:
         if run is None:
             return None
         images = {"semantic": run.semantic}
-        for epochs in recipes.shaping(self.session).epochs:
+        for epochs in recipes.epochs(self.session):
             other = self.run(
                 replace(recipe, epochs=epochs),
                 cancel,
@@ -274,7 +318,7 @@ class Engine:
         random = replace(recipe, search="random start") if recipe.search in WARM else recipe
         y = run.y.expand(n, -1, -1, -1)
         z = self.starts(random, run.y, run.mask, n)
-        G, D, options = self.net("generator"), self.net(0), self.search_options(random)
+        G, D, options = self.net("generator"), self.net("discriminator"), self.search_options(random)
         for step, state in find_latent(G, D, y, run.mask, z=z, **options):
             if cancel.is_set():
                 return None
@@ -295,19 +339,19 @@ class Engine:
         if run is None:
             return None
         maps = {}
-        for epochs in recipes.shaping(self.session).epochs:
+        for epochs in recipes.epochs(self.session):
             if cancel.is_set():
                 return None
             tell(f"Gradient of D after {epochs:g} epochs of shaping")
-            maps[epochs] = {name: self.gradient(getattr(run, name), epochs) for name in ("semantic", "refined")}
+            judge = self.score(replace(recipe, epochs=epochs), run.mask, 0)
+            maps[epochs] = {name: self.gradient(getattr(run, name), judge) for name in ("semantic", "refined")}
         return run, maps
 
-    def gradient(self, x, epochs):
-        """(H, W) length over channels of d(-log D(x)) / dx for one image x."""
-        D = self.net(epochs)
-        with frozen(D), torch.enable_grad():
+    def gradient(self, x, judge):
+        """(H, W) length over channels of d(-log D(x)) / dx for one image x, as this judge would move it."""
+        with torch.enable_grad():
             x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(generator_loss(D(x, "independent")).sum(), x)
+            (gradient,) = torch.autograd.grad(generator_loss(judge(x)).sum(), x)
         return gradient[0].pow(2).sum(0).sqrt().cpu()
 
     def _remember(self, key, compute):

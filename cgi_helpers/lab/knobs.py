@@ -4,7 +4,7 @@ import ipywidgets as widgets
 
 from ..method.refine import STOPS
 from .number import Number
-from .recipe import RANGES, SEARCHES, layers, shaping
+from .recipe import COMPANY, RANGES, SEARCHES, epochs, layers
 
 WIDTH, LABEL = "334px", "128px"
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3  # lambda of the report (IV.A) and of Yeh et al. (2017)
@@ -28,7 +28,7 @@ def make_knobs(session, recipe):
 
     sides = [(i, 4 * 2**i) for i in layers(session)]
     names = [(f"{i}: {side}x{side}" + " (the image)" * (side == session.preset.size), i) for i, side in sides]
-    stages = [(f"{e:g} epoch{'s' * (e > 1 or not e)}" + ": not shaped" * (not e), e) for e in shaping(session).epochs]
+    stages = [(f"{e:g} epoch{'s' * (e > 1 or not e)}" + ": not shaped" * (not e), e) for e in epochs(session)]
     return {
         "search": choice(
             "search",
@@ -81,6 +81,13 @@ def make_knobs(session, recipe):
             "shaping of D",
             "Which stored discriminator refines: after so many epochs of shaping on refined samples.",
             stages,
+        ),
+        "company": choice(
+            "company",
+            "company of D",
+            "What D compares the image with: the recorded company of training images (for a drawn hole it is recorded "
+            "first, which takes seconds), or nobody, by the statistics of its training.",
+            list(COMPANY),
         ),
     }
 

@@ -81,11 +81,7 @@ class LiveLab(widgets.VBox):
 
     def _enter(self, session, recipe=None, run=True):
         """Show a session: the page's first one, or that of another preset."""
-        problem, old = None, self.children
-        try:
-            recipe = recipe or recipes.default_recipe(session)
-        except Exception as error:  # a damaged choice of the shaping stage: the page can do without
-            recipe, problem = recipes.default_recipe(session, tuned=False), error
+        recipe, old = recipe or recipes.default_recipe(session), self.children
         self.session, self.engine = session, Engine(session)
         self.run, self.index, self.compared = None, 0, {}  # what is shown: a run and its frame; screen -> its recipe
         # own picture shown; the last there was; path of the last JSON
@@ -93,8 +89,6 @@ class LiveLab(widgets.VBox):
         self.children = self._build(recipe)
         _close(old)
         self._act(lambda: self.set_recipe(recipe, run=run), about_state=True)
-        if problem:
-            self._notify(_sentence(problem))
 
     def close(self):
         """End the worker's thread, forget networks and runs, and take all controls from the browser."""

@@ -13,8 +13,9 @@ import torch
 from ..method.masks import MASKS, check_mask, named_mask
 from ..method.refine import STOPS
 from ..method.runtime import fast_dtype, generator
+from ..pipeline.evaluation import path_of, stages_of
 
-FORMAT = "cgi live lab 2"
+FORMAT = "cgi live lab 3"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100  # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
@@ -28,8 +29,20 @@ RANGES = {
     "steps": (0, 200),
 }
 TYPES = {int: (int,), float: (int, float), str: (str,)}  # of JSON's values for a field; bool is none of them
-JUDGE = "per_image"  # row of the shapings whose discriminators judge a single image
-NETWORKS = ("generator", "discriminator", "encoder", f"shaped_{JUDGE}")  # artifacts whose digest a recipe tells
+RECORDED, NOBODY = (
+    "recorded",
+    "none",
+)  # what a single image is judged in: the recorded company of training images, or alone
+COMPANY = {RECORDED: "best", NOBODY: "per_image"}  # company -> row of the shapings whose discriminators judge in it
+FAMILY = "collaborative_field"  # of the study: the refinement that the page begins with
+NETWORKS = (
+    "generator",
+    "discriminator",
+    "encoder",
+    *(f"shaped_{row}" for row in COMPANY.values()),
+    "encodings_best",
+    f"field_{FAMILY}",
+)  # artifacts whose digest a recipe tells
 FACTS = {
     "networks": "other networks",
     "preset_seed": "another seed of the session",
@@ -58,6 +71,7 @@ class Recipe:
     steps: int  # of the refinement
     stop: str  # one of refine.STOPS
     epochs: float  # of shaping: which stored discriminator
+    company: str  # a key of COMPANY
 
     def __post_init__(self):
         if self.picture:  # nothing may depend on the number of a test image that is not shown
@@ -66,14 +80,10 @@ class Recipe:
             object.__setattr__(self, "iterations", 0)
 
 
-def default_recipe(session, tuned=True):
-    """From the encoder's answer by Adam, and the preset's per-image refinement with the shaping stage that validation
-    chose (`tuned=False`: the last stage, whatever was chosen)."""
-    p, row = session.preset, shaping(session)
-    stage = row.epochs[-1]
-    if tuned and session.up_to_date("tune"):
-        chosen = session.load("selection")[0]["stages"]["collaborative_independent_best"]
-        stage = next(e for e in row.epochs if str(e) == chosen)
+def default_recipe(session):
+    """From the encoder's answer by Adam, then as the study refines single images: in the recorded company."""
+    p, family = session.preset, session.preset.study.families[FAMILY]
+    path = path_of(session, family)
     return Recipe(
         image=0,
         picture="",
@@ -83,17 +93,17 @@ def default_recipe(session, tuned=True):
         iterations=WARM_ITERATIONS,
         restarts=1,
         seed=session.seed % (RANGES["seed"][1] + 1),
-        layer=row.layer,
         stop="best",
-        step_size=row.step_size,
-        steps=row.steps,
-        epochs=stage,
+        epochs=stages_of(p, family)[-1],
+        company=RECORDED,
+        **path,
     )
 
 
-def shaping(session):
-    """The preset's shaping of the discriminators that judge a single image."""
-    return session.preset.shapings[JUDGE]
+def epochs(session):
+    """The epochs of shaping after which discriminators for both kinds of company are stored."""
+    first, *others = (session.preset.shapings[row].epochs for row in COMPANY.values())
+    return tuple(e for e in first if all(e in other for other in others))
 
 
 def layers(session):
@@ -158,7 +168,13 @@ def target(recipe, session):
 def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
     split = session.data["test"]
-    choices = {"search": SEARCHES, "stop": STOPS, "epochs": shaping(session).epochs, "layer": layers(session)}
+    choices = {
+        "search": SEARCHES,
+        "stop": STOPS,
+        "epochs": epochs(session),
+        "layer": layers(session),
+        "company": COMPANY,
+    }
     for name, allowed in choices.items():
         if getattr(recipe, name) not in allowed:
             raise ValueError(
@@ -234,7 +250,7 @@ def parse(content, session):
     last = recipe.iterations + recipe.steps + 1
     if frame is not None and not 0 <= frame <= last:
         raise ValueError(f"The recipe's frame must be between 0 and {last} but is {brief(frame)}.")
-    stage = next(e for e in shaping(session).epochs if e == recipe.epochs)  # 2.0 means the stage 2
+    stage = next(e for e in epochs(session) if e == recipe.epochs)  # 2.0 means the stage 2
     recipe, here = replace(recipe, epochs=stage), facts(recipe, session)
     other = [text for name, text in FACTS.items() if content.get(name) != here[name]]
     return recipe, frame, f"It was saved with {' and '.join(other)}, so its pixels may differ." if other else ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cgi_helpers.method.runtime import generator
+from cgi_helpers.method.runtime import draw_z, generator
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import start
 
@@ -14,7 +14,7 @@ from nets import lively
 pytest.importorskip("ipywidgets")
 
 from cgi_helpers.lab.engine import Engine  # noqa: E402
-from cgi_helpers.lab.recipe import default_recipe  # noqa: E402
+from cgi_helpers.lab.recipe import COMPANY, default_recipe  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +31,16 @@ def session(root):
 def tiny(session):
     """{kind: network} as `Engine.nets` holds them: float32, eval, no parameter gradients."""
     nets = {kind: lively(session.build(kind), i) for i, kind in enumerate(("generator", "encoder"))}
-    stages = session.preset.shapings["per_image"].epochs
-    nets.update({e: lively(session.build("discriminator"), 10 + i) for i, e in enumerate(stages)})
+    nets["discriminator"] = lively(session.build("discriminator"), 10)
+    for k, row in enumerate(COMPANY.values()):
+        for i, e in enumerate(session.preset.shapings[row].epochs):
+            nets[row, e] = lively(session.build("discriminator"), 10 + i + 20 * k * (i > 0))
     for net in nets.values():
         net.float().requires_grad_(False).amp = None
     with torch.no_grad():  # latents of a sensible size
         nets["encoder"].net[-1].weight.mul_(0.2)
+    y = session.data["train"].batch(slice(0, 8))
+    nets["companions"] = y, draw_z(8, session.preset.networks.z_dim, "normal", "companions")
     return nets
 
 

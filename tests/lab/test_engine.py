@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cgi_helpers.lab.engine import WARM_LR, Bounded, Engine, logit_of
-from cgi_helpers.lab.recipe import default_recipe, hole_text, to_bytes
+from cgi_helpers.lab.recipe import NOBODY, default_recipe, hole_text, to_bytes
 from cgi_helpers.method.losses import prior_loss
-from cgi_helpers.method.masks import center_mask, composite
+from cgi_helpers.method.masks import block_mask, center_mask, composite
 from cgi_helpers.method.refine import refine_all
-from cgi_helpers.method.runtime import last
+from cgi_helpers.method.runtime import generator, last
 from cgi_helpers.method.search import find_latent
 from cgi_helpers.pipeline.artifacts import ArtifactError
 
@@ -31,11 +31,18 @@ def recipe(session):
 
 def test_a_run_is_the_packages_search_and_refinement(engine, recipe, session):
     run = engine.run(recipe)
-    G, E, D0, D = engine.load(recipe.epochs)
+    G, E, D0, D = engine.load(recipe)
     y, mask, p = session.data["test"].batch([0]), center_mask(64), session.preset
     z = last(find_latent(G, D0, y, mask, z=E(y, mask), iterations=6, optimiser="adam", lr=WARM_LR, lam=recipe.lam))["z"]
     refined, logits = refine_all(
-        G, D, z, layer=recipe.layer, steps=5, step_size=0.05, compose=lambda x, rows: composite(y, x, mask)
+        G,
+        D,
+        z,
+        layer=recipe.layer,
+        steps=5,
+        step_size=0.05,
+        compose=lambda x, rows: composite(y, x, mask),
+        **engine.judge(recipe, mask)[1],
     )
     torch.testing.assert_close(run.z, z, rtol=0, atol=0)
     torch.testing.assert_close(run.refined, refined, rtol=0, atol=0)
@@ -58,7 +65,7 @@ def test_a_run_is_the_packages_search_and_refinement(engine, recipe, session):
 
 def test_the_score_during_the_search_is_that_of_the_unshaped_discriminator(engine, recipe):
     run = engine.run(replace(recipe, lam=0.5))
-    G, _, D0, _ = engine.load(2)
+    G, _, D0, _ = engine.load(recipe)
     with torch.no_grad():
         assert run.frames[0].logit == pytest.approx(
             D0(G(engine.starts(recipe, run.y, run.mask, 1)), "independent").item(), abs=1e-3
@@ -79,7 +86,7 @@ def test_lambda_zero_leaves_the_discriminator_out_of_the_search(engine, recipe):
 
 def test_the_encoder_alone_is_its_answer_refined(engine, recipe):
     run = engine.run(replace(recipe, search="encoder alone"))
-    G, E, _, _ = engine.load(recipe.epochs)
+    G, E, _, _ = engine.load(recipe)
     assert run.searched == 1 and run.recipe.iterations == 0
     torch.testing.assert_close(run.z, E(run.y, run.mask), rtol=0, atol=0)
     torch.testing.assert_close(run.semantic, composite(run.y, G(run.z), run.mask), rtol=0, atol=0)
@@ -115,7 +122,9 @@ def test_every_field_of_the_search_matters(engine, recipe, change):
     assert not torch.equal(engine.run(recipe).z, engine.run(replace(recipe, **change)).z)
 
 
-@pytest.mark.parametrize("change", [{"layer": 1}, {"steps": 2}, {"epochs": 0}, {"step_size": 0.01}])
+@pytest.mark.parametrize(
+    "change", [{"layer": 1}, {"steps": 2}, {"epochs": 0}, {"step_size": 0.01}, {"company": NOBODY}]
+)
 def test_every_field_of_the_refinement_matters(engine, recipe, change):
     assert not torch.equal(engine.run(recipe).refined, engine.run(replace(recipe, **change)).refined)
 
@@ -175,8 +184,9 @@ def test_diversity_differs_in_the_hole_only(engine, recipe):
 
 
 def test_gradients_are_those_of_finite_differences(engine, recipe):
+    recipe = replace(recipe, company=NOBODY)  # a recorded company adds to the derivative what the others take from it
     run, maps = engine.gradients(recipe, NEVER)
-    D = engine.net(recipe.epochs).double()
+    D = engine.load(recipe)[-1].double()
     try:
         x = run.refined.double()
         value = lambda x: torch.nn.functional.softplus(-D(x, "independent")).item()  # noqa: E731
@@ -228,7 +238,26 @@ def test_what_is_missing_or_wrong_is_said_before_any_work(session, engine, recip
 
 
 def test_the_median_rule_stops_at_real_images(engine, recipe):
-    assert engine.threshold(2) == engine.threshold(2) != engine.threshold(0)
+    mask = center_mask(64)
+    first, *others = (engine.threshold(replace(recipe, epochs=e), mask) for e in (2, 2, 0))
+    assert first == others[0] != others[1]
     run = engine.run(replace(recipe, stop="median"))
-    above = [f.step for f in run.frames[run.searched :] if f.logit > engine.threshold(recipe.epochs)]
+    above = [f.step for f in run.frames[run.searched :] if f.logit > engine.threshold(recipe, mask)]
     assert run.frames[-1].kept == (above[0] if above else recipe.steps)
+
+
+def test_the_stored_field_is_played_where_it_was_recorded_and_another_one_is_recorded(engine, session, monkeypatch):
+    recipe, mask = default_recipe(session), center_mask(64)
+    D, how = engine.judge(recipe, mask)
+    assert how["mode"] == "field" and how["field"]["mean"].shape[0] == recipe.steps + 1
+    assert engine.judge(recipe, mask)[1]["field"] is how["field"]  # remembered
+    other = engine.judge(recipe, block_mask(64, generator(0)))[1]["field"]
+    assert not torch.equal(other["mean"], how["field"]["mean"])
+    engine.cache.clear()
+    monkeypatch.setattr(type(session), "up_to_date", lambda self, stage: stage == "field collaborative_field")
+    monkeypatch.setattr(type(session), "load", lambda self, artifact: ({"1": artifact}, {}))
+    assert engine.judge(recipe, mask)[1]["field"] == "field_collaborative_field"
+    assert engine.judge(replace(recipe, steps=2), mask)[1]["field"] == "field_collaborative_field"  # its beginning
+    for change in ({"steps": recipe.steps + 1}, {"epochs": 2}, {"layer": 1}, {"step_size": 0.5}):
+        assert torch.is_tensor(engine.judge(replace(recipe, **change), mask)[1]["field"]["mean"])
+    assert engine.judge(replace(recipe, company=NOBODY), mask)[1] == {"mode": "independent"}

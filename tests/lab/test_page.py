@@ -80,6 +80,7 @@ def test_the_shipped_defaults_survive_the_controls(monkeypatch):
         ("steps", 1),
         ("stop", "median"),
         ("epochs", 0),
+        ("company", "none"),
         ("search", "random start"),
     ],
 )
@@ -425,20 +426,6 @@ def test_the_defaults_button_tells_its_errors(make, monkeypatch):
         if getattr(b, "description", "") == "Defaults"
     ).click()
     assert "selection.json is damaged." in page.notice.value
-
-
-def test_a_damaged_choice_of_the_stage_is_a_sentence_and_the_page_runs(session, equip, monkeypatch):
-    monkeypatch.setattr(type(session), "up_to_date", lambda self, stage: True)
-    monkeypatch.setattr(type(session), "load", lambda self, artifact: self.store.load(artifact, "tune", "now"))
-    (session.store.own).mkdir(parents=True)
-    (session.store.own / "selection.json").write_text(
-        '{"metadata": {"name": "selection", "stage": "tune"}, "content": {}}'
-    )
-    page = LiveLab(session, synchronous=True, start=False)
-    assert "selection" in page.notice.value and "python -m cgi_helpers" in page.notice.value
-    equip(page.engine)
-    page.knobs["steps"].value = 1
-    assert "Done" in page.status.value and page.notice.value == ""
 
 
 def test_what_cannot_be_saved_or_loaded_is_a_sentence(make):

@@ -30,26 +30,17 @@ def test_defaults_are_the_presets_best_search_and_refinement(session):
         WARM_ITERATIONS,
         p.lam,
         2,
-        p.shapings["per_image"].steps,
+        p.shapings["best"].steps,
     )
     assert (r.step_size, r.stop, r.hole, r.image, r.picture, r.restarts) == (
-        p.shapings["per_image"].step_size,
+        p.shapings["best"].step_size,
         "best",
         p.mask,
         0,
         "",
         1,
     )
-    assert r.epochs == p.shapings["per_image"].epochs[-1]  # nothing was chosen yet
-
-
-def test_the_stage_that_validation_chose_is_the_default(monkeypatch):
-    monkeypatch.delenv("CGI_ROOT")  # the shipped choice of preset laptop
-    laptop = start("laptop", device="cpu", progress=False)
-    chosen = json.loads((laptop.store.shipped / "selection.json").read_text())["content"]["stages"][
-        "collaborative_independent_best"
-    ]
-    assert str(default_recipe(laptop).epochs) == chosen
+    assert (r.epochs, r.company) == (p.study.families["collaborative_field"].epochs[-1], "recorded")
 
 
 def test_there_and_back(session):
@@ -113,6 +104,7 @@ NONE = "not a recipe"
         ({"stop": "never"}, "stop must be"),
         ({"search": "magic"}, "search must be"),
         ({"epochs": 3}, "epochs must be"),
+        ({"company": "strangers"}, "company must be"),
         ({"iterations": 10**9}, "iterations must be"),
         ({"restarts": 0}, "restarts must be"),
         ({"image": -1}, "image must be"),
@@ -204,4 +196,4 @@ def test_knobs_offer_what_a_recipe_may_ask_for(session, name):
 
 def test_epochs_keep_the_type_of_the_stored_stage(session):
     assert parse(broken(session, epochs=2.0), session)[0].epochs == 2
-    assert recipes.default_recipe(session).epochs in session.preset.shapings["per_image"].epochs
+    assert recipes.default_recipe(session).epochs in recipes.epochs(session)
