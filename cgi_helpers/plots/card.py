@@ -55,7 +55,7 @@ def half(value):
 def _digits(value, digits=3, like=None):
     """The number with about `digits` digits, or with as many decimals as `like` needs for that."""
     size = abs(value if like is None else like) or abs(value) or 1
-    return f"{value:.{int(np.clip(digits - 1 - np.floor(np.log10(size)), 0, 4))}f}"
+    return f"{value:.{int(np.clip(digits - 1 - np.floor(np.log10(size)), 0, 3))}f}"
 
 
 def frame(table, metrics, methods=None):
@@ -74,7 +74,10 @@ def frame(table, metrics, methods=None):
 
 def card(texts, title="★ best, ● not worse than the best by the 95 % interval of their difference."):
     """`frame` drawn as a figure; cells with a mark are bold."""
-    wide = [0.3 + 0.08 * texts.index.str.len().max(), *(max(1.1, 0.3 + 0.08 * texts[m].str.len().max()) for m in texts)]
+    wide = [
+        0.3 + 0.08 * texts.index.str.len().max(),
+        *(max(1.1, 0.35 + 0.095 * texts[m].str.len().max()) for m in texts),
+    ]
     fig = _figure(sum(wide), 0.27 * len(texts) + 1.1, title)
     ax = fig.add_subplot()
     ax.axis("off")
@@ -90,7 +93,7 @@ def card(texts, title="★ best, ● not worse than the best by the 95 % interva
         edges="horizontal",
     )
     drawn.auto_set_font_size(False)
-    drawn.set_fontsize(9)
+    drawn.set_fontsize(8)
     for (row, column), cell in drawn.get_celld().items():
         cell.set_edgecolor("0.8")
         cell.set_height(tall if row == 0 else 1)
