@@ -21,6 +21,7 @@ FILES = {
     "search": "figures/laptop/02_baseline_inpainting.json",
     "gan": "figures/laptop/01_train_dcgan.json",
     "lab": "figures/laptop/00_live_lab.json",
+    "card": "figures/laptop/09_report_card.json",
     "speed": "benchmarks/results/laptop.json",
     "speed32": "benchmarks/results/laptop-float32.json",
     "scale": "benchmarks/results/scale.json",
@@ -101,7 +102,57 @@ def evaluation(root):
     return table(["row", *(title for title, _ in columns.values())], rows)
 
 
-TABLES = {"notebooks": notebooks, "evaluation": evaluation}
+CARD = {
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "frechet_distance": ("Frechet distance", ".1f"),
+    "kernel_distance_2": ("kernel distance, second classifier", ".2f"),
+    "detectability": ("detectability (0.5: none)", ".3f"),
+    "seconds": ("seconds per image", ".3f"),
+}
+
+
+def card(root):
+    """Every method of the report card; bold: best, or not worse than the best by the interval of their difference."""
+    content = read(root, "card")["table"]
+    rows = []
+    for name, scores in content["methods"].items():
+        row = [f"`{name}`"]
+        for key, (_, how) in CARD.items():
+            text = written(scores[key]["mean"], how) if key == "seconds" else written(scores[key], f"±{how}")
+            row.append(f"**{text}**" if content["leaders"][key].get(name) in ("best", "not worse") else text)
+        rows.append(row)
+    return table(["method", *(title for title, _ in CARD.values())], rows)
+
+
+def claims(root):
+    """Every claim with what decided it, as notebook 09 wrote it."""
+    rows = [[c["claim"], c["source"], f"*{c['verdict']}*", c["evidence"]] for c in read(root, "card")["claims"]]
+    return table(["claim", "from", "verdict", "by"], rows)
+
+
+def presets(root):
+    """The evaluation of every preset whose numbers are there: its best search, refined together and alone."""
+    rows = []
+    for path in sorted((root / "figures").glob("*/metrics.json")):
+        content = json.loads(path.read_text())
+        methods, gain = content["methods"], content["paired_gain_best"]
+        rows.append(
+            [
+                f"`{path.parent.name}`",
+                f"{content['test_images']:,}",
+                *(
+                    f"{methods[row]['psnr']['mean']:.2f} / {methods[row]['frechet_distance']['mean']:.2f}"
+                    for row in ("semantic", "semantic_best", "collaborative_best", "collaborative_field")
+                ),
+                written(gain["psnr"], "[]+.2f"),
+            ]
+        )
+    head = ["preset", "test images", "`semantic`", "`semantic_best`", "`collaborative_best`", "`collaborative_field`"]
+    return table([*head, "gain of PSNR, best search (dB)"], rows)
+
+
+TABLES = {"notebooks": notebooks, "evaluation": evaluation, "card": card, "claims": claims, "presets": presets}
 
 
 def fill(text, root=ROOT):
