@@ -24,7 +24,7 @@ from cgi_helpers.method import plane, samplers
 from cgi_helpers.method.models import Classifier, Discriminator, Generator
 from cgi_helpers.method.runtime import accelerate, generator, last
 from cgi_helpers.method.shape import shape_discriminator
-from cgi_helpers.method.train import adam, train_classifier, train_gan
+from cgi_helpers.method.train import adam, follow, train_classifier, train_gan
 from cgi_helpers.study.metrics import frechet_distance, moments, neighbourhoods
 from cgi_helpers.study.planes import calibrated, plane_methods, plane_pair
 
@@ -38,11 +38,25 @@ FULL = dict(  # numbers of a run; the test has smaller ones
     checked=5_000,  # samples (and validation images) by which settings are chosen
     near=2_000,
     tuning=500,
+    proposals=5_000,  # of rejection's burn-in
     looks=(100, 200, 400, 700, 1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 8_000),
-    steps=None,  # None: as the settings say
+    steps=None,  # of refinement; None: as the settings say
+    images=None,  # of every split; None: all
 )
-BASE = dict(layer=1, steps=20, step_size=0.1, lr=1e-4, batch_size=128, mode="independent", stop="best", r1=0.0)
-GRID = [  # what differs from BASE, most promising first; "continued": D's optimiser goes on where the GAN's left it
+BASE = dict(
+    layer=1,
+    steps=20,
+    step_size=0.1,
+    lr=1e-4,
+    batch_size=128,
+    mode="independent",
+    stop="best",
+    r1=0.0,
+    continued=False,
+    average=0.0,
+)
+GRID = [  # what differs from BASE, most promising first; continued: D's optimiser goes on where the GAN's left it;
+    # average: decay of the moving average of D that refines the samples (0: D itself)
     {},
     dict(step_size=0.03),
     dict(stop="probabilistic"),
@@ -135,8 +149,12 @@ class Bench:
 
     def __init__(self, data_set, folder, source, device, numbers):
         self.name, self.folder, self.device, self.numbers = data_set, Path(folder) / data_set, device, dict(numbers)
-        shipped = data_sets.load(data_set, 32) if source is None or data_set != "mnist" else None
-        self.split = shipped or {p: Split(*idx.read(Path(source), p), 32) for p in ("train", "validation", "test")}
+        self.amp = device == "cpu"  # on a GPU nets this small wait for launches, not for arithmetic
+        limit = self.numbers["images"]
+        if source is None or data_set != "mnist":
+            self.split = data_sets.load(data_set, 32, limit=dict.fromkeys(data_sets.SPLITS, limit))
+        else:
+            self.split = {p: Split(*idx.read(Path(source), p, limit), 32) for p in data_sets.SPLITS}
 
     def part(self, name, n=None):
         """Images of a split on the device, the first n."""
@@ -151,7 +169,7 @@ class Bench:
         if not (path / f"{iteration}.safetensors").exists():
             torch.manual_seed(seed)
             nets = [Generator(100, width, 1, 32), Discriminator(width, 1, 32)]
-            G, D = (accelerate(net, self.device, amp=False) for net in nets)
+            G, D = (accelerate(net, self.device, self.amp) for net in nets)
             stops = self.numbers["snapshots"]
             for step, state in train_gan(
                 G, D, self.split["train"], iterations=stops[-1], seed=seed, device=self.device
@@ -164,7 +182,7 @@ class Bench:
         tree, opt = load_file(path / f"{iteration}.safetensors"), {}
         for name, net in zip("GD", nets):
             net.load_state_dict({k[2:]: v for k, v in tree.items() if k.startswith(f"{name}/")})
-            accelerate(net.eval(), self.device, amp=False)
+            accelerate(net.eval(), self.device, self.amp)
         for k, v in tree.items():
             if k.startswith("opt/"):
                 opt.setdefault(int(k.split("/")[1]), {})[k.split("/")[2]] = v
@@ -176,7 +194,7 @@ class Bench:
         path, C = self.folder / "classifier.safetensors", Classifier(32, 1, 32)
         if not path.exists():
             torch.manual_seed(0)
-            C = accelerate(Classifier(32, 1, 32), self.device, amp=False)
+            C = accelerate(Classifier(32, 1, 32), self.device, self.amp)
             last(train_classifier(C, self.split["train"], iterations=self.numbers["classifier"], device=self.device))
             save(path, C.state_dict())
         C.load_state_dict(load_file(path))
@@ -224,7 +242,7 @@ def chooser(b):
 
 def setting(change, numbers):
     """All options of one setting: BASE with a change."""
-    options = {**BASE, "continued": False, **change}
+    options = {**BASE, **change}
     return options if numbers["steps"] is None else {**options, "steps": numbers["steps"]}
 
 
@@ -273,12 +291,15 @@ def try_setting(place, seed, iteration, options, deadline):
     b, began = bench(*place), time.time()
     G, D, opt = b.pair(seed, iteration)
     D, n, best, curve = copy.deepcopy(D), b.numbers["checked"], float("inf"), []
+    judged = copy.deepcopy(D) if options["average"] else D
     for step, state in shaping(b, G, D, opt, seed, options, b.numbers["looks"][-1]):
+        if judged is not D:
+            follow(judged, D, min(options["average"], step / (step + 10)))
         late = time.time() > deadline
         if step not in b.numbers["looks"] and not late:
             continue
         try:
-            images, _ = samplers.collaborative(G, D.eval(), n, key=(seed, "choice"), **walk_of(options))
+            images, _ = samplers.collaborative(G, judged.eval(), n, key=(seed, "choice"), **walk_of(options))
             distance = chooser(b)(images, fast=True)["frechet_distance"]
         except ValueError as error:
             distance = float("inf")
@@ -288,7 +309,7 @@ def try_setting(place, seed, iteration, options, deadline):
         print(b.name, seed, iteration, options, curve[-1], f"{time.time() - began:.0f} s", flush=True)
         if distance < best:
             best = distance
-            save(b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options)}.safetensors", D.state_dict())
+            save(b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options)}.safetensors", judged.state_dict())
         if late or (len(curve) > 3 and distance > 4 * best):
             break
     row = {"seed": seed, "iteration": iteration, **options, "validation": best if best < float("inf") else None}
@@ -308,7 +329,7 @@ def tried(folder, data_set, seed, iteration):
 
 def options_of(row):
     """The setting of a row of the sweep."""
-    return {k: row[k] for k in (*BASE, "continued")}
+    return {k: row[k] for k in BASE}
 
 
 # Images: the scores
@@ -321,12 +342,19 @@ def methods(b, G, D, calibrated_D, tuned, shaped, judged, validation, walk):
     """
     layer, steps = walk["layer"], walk["steps"]
     sizes = [dict(step_size=s) for s in (0.002, 0.01, 0.05, 0.2)]
-    rows = dict(real=validation[:500], burn_in=50, thin=steps + 1)
+    burn_in = dict(burn_in=b.numbers["proposals"])
+    chain = dict(real=validation[:500], burn_in=50, thin=steps + 1)
     return [
         ("plain", samplers.plain, calibrated_D, {}, None),
-        ("rejection", samplers.rejection, calibrated_D, {}, [dict(percentile=q) for q in (50, 80, 90)]),
-        ("rejection, equal calls", samplers.rejection, calibrated_D, dict(percentile=100 - 100 / (steps + 1)), None),
-        ("Metropolis-Hastings", samplers.metropolis_hastings, calibrated_D, rows, None),
+        ("rejection", samplers.rejection, calibrated_D, burn_in, [dict(percentile=q) for q in (50, 80, 90)]),
+        (
+            "rejection, equal calls",
+            samplers.rejection,
+            calibrated_D,
+            {**burn_in, "percentile": 100 - 100 / (steps + 1)},
+            None,
+        ),
+        ("Metropolis-Hastings", samplers.metropolis_hastings, calibrated_D, chain, None),
         ("Langevin", samplers.langevin, calibrated_D, dict(steps=steps), sizes),
         ("gradient flow KL", samplers.gradient_flow, calibrated_D, dict(steps=steps), sizes),
         ("gradient flow JS", samplers.gradient_flow, calibrated_D, dict(steps=steps, divergence="JS"), sizes),

@@ -19,12 +19,12 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def bench(monkeypatch):
     """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("run", "target", "reference", "report", "scale"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
 
     yield run
-    for name in ("run", "target", "reference", "report", "scale"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers"):
         sys.modules.pop(name, None)
 
 
@@ -197,3 +197,58 @@ def test_scale_measures_every_point_in_a_process_of_its_own(bench, tmp_path):
         and (tmp_path / "scale.png").stat().st_size > 1000
         and committed() == before
     )
+
+
+TINY = dict(
+    width=4,
+    snapshots=(2, 3),
+    classifier=2,
+    samples=300,
+    checked=256,
+    near=60,
+    tuning=1,
+    looks=(1, 2),
+    steps=2,
+    images=300,
+    proposals=500,
+)
+
+
+def test_samplers_on_images_search_choose_on_validation_and_score_once(bench, tmp_path):
+    """Two seeds at a size that measures nothing: the first searches, the second takes its best; another run scores."""
+    import samplers as s
+
+    before = committed()
+    s.GRID, numbers = [{}, dict(mode="batch"), dict(continued=True, average=0.5)], {**s.FULL, **TINY}
+    run = dict(folder=tmp_path / "weights", out=tmp_path / "out", sweep=600, best=2, numbers=numbers)
+    paths = s.run_images(["fashion_mnist"], [0, 1], **run)
+    results = [json.loads(Path(p).read_text()) for p in paths]
+    assert [r["seed"] for r in results] == [0, 1] and committed() == before
+    for result, settings in zip(results, (3, 2)):
+        assert list(result["checkpoints"]) == ["2", "3"]
+        for checkpoint in result["checkpoints"].values():
+            tried, rows = checkpoint["tried"], checkpoint["rows"]
+            assert len(tried) == settings and len(rows) == 12
+            assert tried == sorted(tried, key=lambda row: row["validation"])
+            assert all(row["validation"] == min(v for _, v, _ in row["curve"]) for row in tried)
+            assert checkpoint["setting"].items() <= tried[0].items() and checkpoint["shaping_iterations"] in (1, 2)
+            assert rows["plain"]["G_calls"] == 300 and rows["plain"]["D_calls"] == 0
+            for name in ("collaborative", "collaborative, D unshaped", "collaborative, D tuned on plain samples"):
+                assert rows[name]["G_calls"] == rows[name]["D_calls"] == 300 * 3 and rows[name]["gradients"] == 300 * 2
+            for name in ("Langevin", "gradient flow KL", "gradient flow JS", "optimal transport"):
+                seen = rows[name]["seen"]
+                assert rows[name]["chosen"]["step_size"] == min(seen, key=lambda row: row["validation"])["step_size"]
+            assert all("refused" in row or row["frechet_distance"] > 0 for row in rows.values())
+    place = ("fashion_mnist", str(run["folder"]), None, "cpu", tuple(sorted(numbers.items())))
+    best = s.tried(run["folder"], "fashion_mnist", 1, 3)[0]
+    G, D, _ = (b := s.bench(*place)).pair(1, 3)
+    D.load_state_dict(s.load_file(b.folder / "seed1" / "tried" / f"3_{s.label(s.options_of(best))}.safetensors"))
+    images, _ = s.samplers.collaborative(G, D, 256, key=(1, "choice"), **s.walk_of(best))
+    assert s.chooser(b)(images, fast=True)["frechet_distance"] == pytest.approx(best["validation"])  # the kept D is it
+    stamps = {p: p.stat().st_mtime_ns for p in run["folder"].rglob("*") if p.is_file()}
+    again = json.loads(Path(s.run_images(["fashion_mnist"], [1], **run)[0]).read_text())
+    assert stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == len(list(run["folder"].rglob("*.*")))
+    for result in (again, results[1]):
+        for checkpoint in result["checkpoints"].values():
+            [row.pop("seconds", None) for row in checkpoint["rows"].values()]
+    assert again == results[1]
