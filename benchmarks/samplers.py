@@ -38,7 +38,7 @@ FULL = dict(  # numbers of a run; the test has smaller ones
     checked=5_000,  # samples (and validation images) by which settings are chosen
     near=2_000,
     tuning=500,
-    proposals=5_000,  # of rejection's burn-in
+    proposals=5_000,  # of rejection's burn-in; of a chain's: one in a hundred
     looks=(100, 200, 400, 700, 1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 8_000),
     steps=None,  # of refinement; None: as the settings say
     images=None,  # of every split; None: all
@@ -343,7 +343,7 @@ def methods(b, G, D, calibrated_D, tuned, shaped, judged, validation, walk):
     layer, steps = walk["layer"], walk["steps"]
     sizes = [dict(step_size=s) for s in (0.002, 0.01, 0.05, 0.2)]
     burn_in = dict(burn_in=b.numbers["proposals"])
-    chain = dict(real=validation[:500], burn_in=50, thin=steps + 1)
+    chain = dict(real=validation[:500], burn_in=b.numbers["proposals"] // 100, thin=steps + 1)
     return [
         ("plain", samplers.plain, calibrated_D, {}, None),
         ("rejection", samplers.rejection, calibrated_D, burn_in, [dict(percentile=q) for q in (50, 80, 90)]),

@@ -14,11 +14,19 @@ REAL, FAKE = torch.linspace(-1, 3, 50), torch.linspace(-3, 1, 50)
 CURVES = {"before": reliability(REAL, FAKE), "after": reliability(2 * REAL, 2 * FAKE)}
 EARLY = pd.DataFrame({"good": [0.4, 0.9], "calls": [0.0, 1_000.0]}, ["plain", "collaborative, then rejection"])
 LATE = pd.DataFrame({"good": [0.5, np.nan], "calls": [0.0, 20.0]}, ["plain", "rejection"])
+GAINS = pd.DataFrame(
+    {"mean": [0.2, 0.1], "low": [0.1, -0.3], "high": [0.3, 0.5], "values": [[0.15, 0.25], [0.0, 0.2]]},
+    ["rejection", "collaborative, then rejection"],
+)
 FIGURES = {
     "reliability": lambda: samplers.reliability({"D": CURVES}),
     "two reliabilities": lambda: samplers.reliability({"early": CURVES, "late": CURVES}),
     "dots": lambda: samplers.dots({"early": EARLY, "late": LATE}, ["good", "calls"], {"good": 0.99}, ["calls"]),
     "five columns": lambda: samplers.dots({"one": pd.DataFrame(0.5, EARLY.index, list("abcde"))}, list("abcde")),
+    "gains": lambda: samplers.gains(
+        {"ring": {"good": GAINS, "js": GAINS.iloc[1:]}, "a long name": {"good": GAINS, "js": GAINS}}, "Gains."
+    ),
+    "gains of one seed": lambda: samplers.gains({"ring": {"good": GAINS.assign(low=np.nan, high=np.nan)}}, "Gains."),
 }
 
 
@@ -42,3 +50,17 @@ def test_reliability_draws_the_curve_and_leaves_empty_bins_out():
     assert np.isnan(drawn.get_xdata()[0]) and not np.isnan(drawn.get_xdata()[2])
     whole = samplers.reliability({"D": CURVES}).axes[0].lines[1]
     np.testing.assert_allclose(whole.get_ydata(), CURVES["before"]["frequency"].numpy())
+
+
+def test_a_gain_has_its_interval_its_seeds_and_a_filled_mark_only_if_zero_is_outside():
+    first, second, *_ = FIGURES["gains"]().axes
+    _, line, seeds, mark, *others = first.lines
+    np.testing.assert_array_equal(line.get_xdata(), [0.1, 0.3])
+    np.testing.assert_array_equal(seeds.get_xdata(), [0.15, 0.25])
+    assert mark.get_xdata()[0] == 0.2 and mark.get_markerfacecolor() != "white"
+    assert others[-1].get_markerfacecolor() == "white" and others[-1].get_ydata()[0] == 1
+    assert (
+        len(second.lines) == 4 and second.lines[-1].get_ydata()[0] == 1
+    )  # the same row, although the first is missing
+    lone = FIGURES["gains of one seed"]().axes[0]
+    assert all(lone.lines[k].get_markerfacecolor() == "white" for k in (3, 6))

@@ -210,6 +210,8 @@ def test_wrong_options_are_told():
         samplers.gradient_flow(G, D, 5, key=(0,), divergence="TV")
     with pytest.raises(ValueError, match="Layer must be"):
         samplers.optimal_transport(G, D, 5, key=(0,), layer=9)
+    with pytest.raises(ValueError, match="the same everywhere"):
+        samplers.optimal_transport(Identity(), Logit(lambda x: 0 * x[:, 0]), 5, key=(0,), layer=0)
     with pytest.raises(ValueError, match="Unknown calibration"):
         calibrate([0.0, 1.0], [0.0, 1.0], "isotonic")
     with pytest.raises(ValueError, match="2 or more"):

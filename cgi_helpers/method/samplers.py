@@ -277,6 +277,10 @@ def optimal_transport(G, D, n, *, key, layer, steps=20, step_size=0.01, lipschit
         logits = judge(h)
         slopes = (logits - logits.roll(1)).abs() / (h - h.roll(1, 0)).flatten(1).norm(dim=1)
         K = float(slopes.max()) if lipschitz is None else lipschitz
+        if not 0 < K < math.inf:
+            raise ValueError(
+                f"D's Lipschitz constant must be positive and finite but is {K:g}: is D the same everywhere?"
+            )
         starts = [G.to_features(z, layer) for z in draw_z(n, G.z_dim, prior, *key, device=device).split(BLOCK)]
     images = []
     for start in starts:

@@ -14,9 +14,10 @@ LABELS = {
     "recall": "recall ↑",
     "density": "density ↑",
     "coverage": "coverage ↑",
+    "gain": "times nearer\nthan plain ↑",
     "frechet_distance": "Fréchet\ndistance ↓",
 }
-SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"))  # told apart without colour
+SERIES = (("o", BLUE), ("D", ORANGE), ("^", "0.35"), ("s", "#56b4e9"))  # told apart without colour
 
 
 def reliability(curves, title="Is D(x) a frequency? On the diagonal it is. Marks grow with the share of images."):
@@ -77,4 +78,28 @@ def dots(tables, columns, floor=None, log=(), title="What each method does to qu
     if len(tables) > 1:
         marks = [axes[0].plot([], [], marker, color=colour, ms=7)[0] for marker, colour in SERIES[: len(tables)]]
         fig.legend(marks, list(tables), loc="outside lower center", ncols=len(tables), frameon=False)
+    return fig
+
+
+def gains(tables, title):
+    """A row of panels per mixture, a panel per column: a row per method, its mean gain over `plain`, its interval over
+    seeds and each seed's own gain; from `study.sampled.plane`. A filled mark: the interval leaves 0 out."""
+    columns = list(next(iter(tables.values())))
+    methods = list(dict.fromkeys(m for row in tables.values() for table in row.values() for m in table.index))
+    count, height = len(tables) * len(columns), 0.27 * len(methods) + 0.9
+    fig, axes = _panels(count, 3.0, height, title, len(columns), sharey=True)
+    for ax, (mixture, column) in zip(axes, ((mixture, column) for mixture in tables for column in columns)):
+        table = tables[mixture][column]
+        ax.axvline(0, color="0.4", ls="--", lw=1, zorder=1)
+        for name, row in table.iterrows():
+            at, sure = methods.index(name), row.low > 0 or row.high < 0
+            ax.plot([row.low, row.high], [at, at], color=BLUE, lw=1.6, zorder=2)
+            ax.plot(row["values"], [at] * len(row["values"]), "|", color="0.3", ms=7, zorder=3)
+            ax.plot(row["mean"], at, "o", color=BLUE, mfc=BLUE if sure else "white", ms=6, zorder=4)
+        reach = [v for values in table["values"] for v in values]
+        wide = max(reach) - min(reach) or 1.0
+        ax.set(title=mixture, xlim=(min(0, *reach) - 0.6 * wide, max(0, *reach) + 0.6 * wide))
+        ax.set(xlabel=LABELS.get(column, column), ylim=(len(methods) - 0.5, -0.5))
+        ax.set_yticks(range(len(methods)), methods)
+        ax.grid(alpha=0.3)
     return fig

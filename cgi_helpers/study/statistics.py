@@ -71,6 +71,17 @@ def interval(estimate, draws):
     return {"mean": float(estimate), "ci95": [float(estimate) - spread, float(estimate) + spread]}
 
 
+def over_seeds(values):
+    """{"mean", "ci95"} of one number per seed by Student's t, which is wide for few of them; limits are NaN for one
+    seed, all is NaN for none."""
+    from scipy.stats import t
+
+    values = torch.as_tensor(values, dtype=torch.float64)
+    n, centre = len(values), float(values.mean())
+    spread = float(t.ppf(1 - LEVEL / 2, n - 1) * values.std() / n**0.5) if n > 1 else math.nan
+    return {"mean": centre, "ci95": [centre - spread, centre + spread]}
+
+
 def mean(values, counts, name="value"):
     """(mean, draws (R,)) of per-image values (N,), what `interval` takes; ValueError if a value is not finite."""
     bad = int((~torch.isfinite(values)).sum())
