@@ -15,11 +15,13 @@ from .method.masks import MASKS, named_mask, weight_map
 from .method.refine import refine as refine_layer
 from .method.runtime import generator, last
 from .method.search import find_latent
-from .pipeline.evaluation import find, guide, stages_of
+from .pipeline.evaluation import find, guide, judge_of, path_of, record, stages_of
 from .pipeline.presets import get_preset
 from .pipeline.session import Session, start
+from .study.rivals import by_hole
 
-FIELD, ALONE = "collaborative_field", "collaborative_independent_best"  # families: the preset's own hole, any other one
+FIELD, ALONE = "collaborative_field", "collaborative_independent_best"  # families: what refines; what scores a search
+COMPANIONS = 32  # training images that the field of another hole is recorded on (validation: as good as 64)
 OTHER_HOLES = dict(iterations=100, optimiser="adam", lr=0.02)  # not whitened: that matrix takes a second per hole
 SPREAD = 0.5  # standard deviation of the noise on the encoder's answer, from the second completion on
 BATCH = 64  # completions computed together: memory, not results
@@ -61,13 +63,21 @@ class Pretrained:
         """The discriminator after `epochs` (0: as trained) of shaping by `row` of the preset's shapings."""
         return self.session.shaped(row, epochs)
 
-    def judge(self, family):
-        """(D or a Judge, keyword arguments of `refine`) of a family of the study, after the epochs that were chosen."""
+    def judge(self, family, mask=None):
+        """(D or a Judge, keyword arguments of `refine`) of a family of the study, after the epochs that were chosen.
+
+        In mode "field" the field is the stored one or, for a `mask` (1, 1, H, W) that is not the preset's, recorded for
+        that hole now.
+        """
         row = self.preset.study.families[family]
         stages, chosen = stages_of(self.preset, row), None
         if len(stages) > 1 and self.session.up_to_date("tune"):
             chosen = self.session.load("selection")[0]["stages"].get(family)
-        return guide(self.session, row, next((e for e in stages if str(e) == chosen), stages[-1]))
+        epochs = next((e for e in stages if str(e) == chosen), stages[-1])
+        if row.mode != "field" or mask is None or torch.equal(mask, self.session.mask):
+            return guide(self.session, row, epochs)
+        field = record(self.session, row, epochs, mask, min(row.companions, COMPANIONS))
+        return judge_of(self.session, row, epochs).played(field), path_of(self.session, row)
 
 
 def pretrained(preset=None, *, seed=0, device="auto"):
@@ -92,8 +102,8 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
     pixels are those of the resampled image.
 
     Searches the latent from the encoder's answer (from the second completion on plus noise, drawn from `seed` and the
-    numbers of image and completion) and, with `refine`, refines it: the preset's own hole in the recorded field, any
-    other by the discriminator that was shaped for single images. ValueError in one sentence for bad input.
+    numbers of image and completion) and, with `refine`, refines it in the recorded field; for a hole that is not the
+    preset's own the field is recorded first, about a second per hole. ValueError in one sentence for bad input.
 
     facts: a dict per completion, image by image. "image", "completion": its numbers; "score": its logit by the D that
     guides it (without `refine`: by the one for single images), "score_before": before the refinement; "losses":
@@ -116,13 +126,11 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
         if k % n:
             noise = torch.randn(z.shape[1:], generator=generator(seed, "inpaint", k // n, k % n))
             z[k] += SPREAD * noise.to(z)
-    own = (masks == session.mask).flatten(1).all(1)  # rows with the preset's hole
     images, facts = torch.empty_like(y), [{"image": k // n, "completion": k % n} for k in range(len(y))]
-    for kind in (True, False):
-        for rows in torch.nonzero(own == kind)[:, 0].split(BATCH):
-            if not len(rows):
-                continue
-            images[rows], found = complete(model, y[rows], session.mask if kind else masks[rows], z[rows], kind, refine)
+    for same, hole in by_hole(masks):
+        D, how = model.judge(FIELD if refine and FIELD in p.study.families else ALONE, hole)
+        for rows in torch.arange(len(y), device=y.device)[same].split(BATCH):
+            images[rows], found = complete(model, y[rows], hole, z[rows], D, how if refine else {**how, "steps": 0})
             for row, fact in zip(rows.tolist(), found):
                 facts[row].update(fact)
     return images, facts
@@ -146,20 +154,19 @@ def to_mask(mask, session, seed):
     return as_mask(mask, size)
 
 
-def complete(model, y, mask, z, own, refine):
-    """(completions, facts) of images y (N, C, H, W) from the starts z (N, z_dim); own: `mask` is the preset's."""
-    p, G = model.preset, model.G
+def complete(model, y, mask, z, D, how):
+    """(completions, facts) of images y (N, C, H, W) with one hole from starts z (N, z_dim), refined as `how` says."""
+    p, G, own = model.preset, model.G, torch.equal(mask, model.session.mask)
     iterations = p.searches["best"].iterations if own else OTHER_HOLES["iterations"]
     if own:
         z = find(model.session, "best", G, lambda y, mask: z, y, range(len(y)))
     else:
         z = last(find_latent(G, None, y, mask, z=z, window=p.window, **OTHER_HOLES))["z"]
-    D, how = model.judge(FIELD if own and refine and FIELD in p.study.families else ALONE)
     with torch.no_grad():
         x, h = G(z), G.to_features(z, how["layer"])
         context = context_loss(x, y, weight_map(mask, p.window))
         prior = prior_loss(model.D(x), p.lam)
-    loop = refine_layer(G, D, h, compose=Overlay(y, mask), **{**how, **({} if refine else {"steps": 0})})
+    loop = refine_layer(G, D, h, compose=Overlay(y, mask), **how)
     before = next(loop)[1]
     after = last(loop) or before
     return after["images"], [

@@ -160,19 +160,21 @@ def test_the_presets_own_hole_is_filled_as_the_study_does(model, y):
     assert moved and all(f["score"] > f["score_before"] for f in moved)
 
 
-def test_any_other_hole_is_searched_plainly_and_refined_alone(model, y):
+def test_any_other_hole_is_searched_plainly_and_its_field_recorded(model, y):
     mask = OTHER[None, None]
     images, facts = api.inpaint(y, OTHER, preset=model)
     state = last(find_latent(model.G, None, y, mask, z=model.E(y, mask), window=TINY.window, **api.OTHER_HOLES))
-    D = model.shaped("per_image", 2)
+    D, path = model.judge(api.FIELD, mask)
+    assert not torch.equal(D.terms[0].field["mean"], model.judge(api.FIELD)[0].terms[0].field["mean"])
     h = model.G.to_features(state["z"], 1)
-    after = last(refine(model.G, D, h, layer=1, steps=3, step_size=0.3, compose=Overlay(y, mask)))
+    after = last(refine(model.G, D, h, compose=Overlay(y, mask), **path))
     close(images, after["images"])
+    one, _ = api.inpaint(y[1], OTHER, preset=model)
+    close(one, images[1:2])
     close(torch.tensor([f["score"] for f in facts]), after["logits"])
     # the search computes only what the hole's surroundings see, and bfloat16 rounds that otherwise
     found = torch.tensor([f["losses"]["context"] for f in facts])
     torch.testing.assert_close(found, state["best"], rtol=2e-3 if model.G.amp else 1e-6, atol=0)
-    close(torch.tensor([f["score"] for f in facts]), D(images))
 
 
 def test_without_refinement_the_search_alone_fills_the_hole(model, y):

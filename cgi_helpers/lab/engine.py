@@ -22,7 +22,9 @@ from .recipe import COMPANY, FAMILY, RECORDED, to_bytes
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
-COMPANIONS = 64  # training images that a field of the page's own is recorded on
+COMPANIONS = (
+    32  # training images that a field of the page's own is recorded on: no worse than 64 there, in half the time
+)
 WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 

@@ -68,17 +68,14 @@ def judge_of(session, family, epochs):
     return Judge(*terms)
 
 
-def record(session, family, epochs):
-    """The field of a family: recorded on the first companions of its start's pool, in the preset's hole."""
-    n, (G, z), path = (
-        family.companions,
-        session.start_of(family.search, "pool", family.companions),
-        path_of(session, family),
-    )
-    y = session.data["train"].batch(slice(0, n), session.device)
+def record(session, family, epochs, mask=None, companions=None):
+    """The field of a family, recorded on the first companions of its start's pool, in the preset's hole or `mask`."""
+    n, path = companions or family.companions, path_of(session, family)
+    (G, z), y = session.start_of(family.search, "pool", n), session.data["train"].batch(slice(0, n), session.device)
     with torch.no_grad():
         h = G.to_features(z[:n], path["layer"])
-    return record_field(G, judge_of(session, family, epochs), h, compose=Overlay(y, session.mask), **path)
+    compose = Overlay(y, session.mask if mask is None else mask)
+    return record_field(G, judge_of(session, family, epochs), h, compose=compose, **path)
 
 
 def recorded(session, family, epochs):
