@@ -33,7 +33,6 @@ from cgi_helpers.study import metrics
 from cgi_helpers.study.evaluation import classify, score, semantic
 
 RESULTS = Path(__file__).resolve().parent / "results"
-MANY = 2_000  # validation images on which variants of a refinement are judged, as far as there are so many
 SAMPLES = 5_000  # of a generator, against all validation images
 
 
@@ -133,7 +132,7 @@ def sweep_shape(session, row, tag, changes):
     write(session, f"shape_{row}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found})
 
 
-def sweep_refine(session, name, tag, changes):
+def sweep_refine(session, name, tag, changes, images):
     """Judge a variant of a family with the discriminators that there are."""
     began = time.time()
     family = replace(session.preset.study.families[name], **changes)
@@ -188,6 +187,9 @@ def main():
     parser.add_argument("preset")
     parser.add_argument("rest", nargs="*", help="the row, if the sweep has one, and field=value")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--images", type=int, default=2_000, help="validation images that a variant of a family is judged on"
+    )
     args = parser.parse_args()
     rows, fields = ([a for a in args.rest if ("=" in a) == wanted] for wanted in (False, True))
     changes = {key: json.loads(value) for key, _, value in (f.partition("=") for f in fields)}
@@ -197,8 +199,10 @@ def main():
         pick(session)
     elif args.what == "gan":
         sweep_gan(session, tag, changes)
+    elif args.what == "shape":
+        sweep_shape(session, rows[0], tag, changes)
     else:
-        {"shape": sweep_shape, "refine": sweep_refine}[args.what](session, rows[0], tag, changes)
+        sweep_refine(session, rows[0], tag, changes, args.images)
 
 
 if __name__ == "__main__":
