@@ -281,21 +281,24 @@ def shaping(b, G, D, opt, seed, options, iterations):
     )
 
 
-def try_setting(place, seed, iteration, options, deadline):
+def try_setting(place, seed, iteration, options, deadline, seconds):
     """One row of the sweep: shape D, look at the validation distance now and then, keep the best D of all looks.
 
-    Ends with the last look, at the deadline (time.time()), or once the distance is twice the plain samples' own.
+    Ends with the last look, after `seconds` or at the deadline (time.time()), or once the distance is four times the
+    best. An earlier, shorter try of the same setting is replaced if the new one is better or was not cut off.
     """
     if time.time() > deadline:
-        return None
+        return
     b, began = bench(*place), time.time()
+    path = b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options)}.json"
+    before = (json.loads(path.read_text())["validation"] if path.exists() else None) or float("inf")
     G, D, opt = b.pair(seed, iteration)
-    D, n, best, curve = copy.deepcopy(D), b.numbers["checked"], float("inf"), []
+    D, n, best, curve, late = copy.deepcopy(D), b.numbers["checked"], before, [], False
     judged = copy.deepcopy(D) if options["average"] else D
     for step, state in shaping(b, G, D, opt, seed, options, b.numbers["looks"][-1]):
         if judged is not D:
             follow(judged, D, min(options["average"], step / (step + 10)))
-        late = time.time() > deadline
+        late = time.time() > min(deadline, began + seconds)
         if step not in b.numbers["looks"] and not late:
             continue
         try:
@@ -305,17 +308,18 @@ def try_setting(place, seed, iteration, options, deadline):
             distance = float("inf")
             print(error, flush=True)
         D.train()
-        curve.append([step, round(distance, 3) if distance < float("inf") else None, round(float(state["gain"]), 3)])
+        curve.append([step, distance if distance < float("inf") else None, round(float(state["gain"]), 3)])
         print(b.name, seed, iteration, options, curve[-1], f"{time.time() - began:.0f} s", flush=True)
         if distance < best:
             best = distance
-            save(b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options)}.safetensors", judged.state_dict())
+            save(path.with_suffix(".safetensors"), judged.state_dict())
         if late or (len(curve) > 3 and distance > 4 * best):
             break
-    row = {"seed": seed, "iteration": iteration, **options, "validation": best if best < float("inf") else None}
-    row.update(at=min(curve, key=lambda c: c[1] or 1e9)[0], curve=curve, seconds=round(time.time() - began, 1))
-    write(b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options)}.json", row)
-    return row
+    found = [c for c in curve if c[1] is not None]
+    at, distance = min(found, key=lambda c: c[1])[:2] if found else (None, None)
+    if best < before or not late or before == float("inf"):
+        row = {"seed": seed, "iteration": iteration, **options, "validation": distance, "at": at, "ended": not late}
+        write(path, {**row, "curve": curve, "seconds": round(time.time() - began, 1)})
 
 
 def tried(folder, data_set, seed, iteration):
@@ -325,6 +329,16 @@ def tried(folder, data_set, seed, iteration):
         for p in (Path(folder) / data_set / f"seed{seed}" / "tried").glob(f"{iteration}_*.json")
     ]
     return sorted((r for r in rows if r["validation"] is not None), key=lambda r: r["validation"])
+
+
+def leading(folder, data_set, iteration):
+    """The best row of every setting that any seed of a data set (if none, of any data set) has tried, best first."""
+    for names in ([data_set], data_sets.DATASETS):
+        rows = [r for d in names for s in range(10) for r in tried(folder, d, s, iteration)]
+        if rows:
+            rows.sort(key=lambda r: -r["validation"])
+            return sorted({label(options_of(r)): r for r in rows}.values(), key=lambda r: r["validation"])
+    return []
 
 
 def options_of(row):
@@ -408,6 +422,10 @@ def score(place, seed, out):
     for iteration in b.numbers["snapshots"]:
         G, D, opt = b.pair(seed, iteration)
         rows = tried(place[1], b.name, seed, iteration)
+        if not rows:
+            raise ValueError(
+                f"No D was shaped for {b.name}, seed {seed}, {iteration}: give --sweep or --shape seconds."
+            )
         walk, shaped, tuned = walk_of(rows[0]), copy.deepcopy(D), copy.deepcopy(D)
         tree = b.folder / f"seed{seed}" / "tried" / f"{iteration}_{label(options_of(rows[0]))}.safetensors"
         shaped.load_state_dict(load_file(tree))
@@ -457,13 +475,13 @@ def prepare(place, seed):
 
 
 def run_images(
-    names, seeds, *, folder, out, source=None, device="cpu", workers=1, sweep=0.0, shape=1e6, best=3, numbers=FULL
+    names, seeds, *, folder, out, source=None, device="cpu", workers=1, sweep=0.0, shape=0.0, best=3, numbers=FULL
 ):
     """Networks, sweep and scores of data sets and seeds, side by side in `workers` processes (1: in this one).
 
-    sweep: seconds for the search over GRID with the first seed; afterwards every seed (and data set) that lacks them
-    shapes with the `best` settings seen so far anywhere, for `shape` seconds at most. What lies in `folder` is not made
-    again, so that a run that was cut off goes on.
+    sweep: seconds for the search over GRID with the first seed, each setting its fair share; shape: seconds in which
+    every seed shapes with the `best` settings seen so far, to the last look if they suffice. What ended in `folder` is
+    not made again, so that a run that was cut off goes on.
     """
     places = {name: (name, str(folder), source, device, tuple(sorted(numbers.items()))) for name in names}
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) if workers > 1 else None
@@ -473,34 +491,26 @@ def run_images(
             return [f(*task) for task in tasks]
         return [future.result() for future in [pool.submit(f, *task) for task in tasks]]
 
+    def shaped(tasks, seconds):
+        tasks = [
+            t for t in tasks if not any(options_of(r) == t[3] and r["ended"] for r in tried(folder, t[0][0], *t[1:3]))
+        ]
+        rounds = -(-len(tasks) // workers)
+        everywhere(try_setting, [(*t, time.time() + seconds, seconds / rounds) for t in tasks])
+
     began = time.time()
     everywhere(prepare, [(p, s) for p in places.values() for s in (None, *seeds)])
     print(f"networks: {time.time() - began:.0f} s", flush=True)
-    steps, deadline = numbers["snapshots"], time.time() + sweep
+    steps, grid = numbers["snapshots"], [setting(change, numbers) for change in GRID]
     if sweep:
-        grid = [setting(change, numbers) for change in GRID]
-        everywhere(
-            try_setting,
-            [
-                (p, seeds[0], i, o, deadline)
-                for o in grid
-                for p in places.values()
-                for i in steps
-                if not any(options_of(r) == o for r in tried(folder, p[0], seeds[0], i))
-            ],
-        )
-    tasks, deadline = [], time.time() + shape
+        shaped([(p, seeds[0], i, o) for o in grid for p in places.values() for i in steps], sweep)
+    tasks = []
     for name, place in places.items():
         for i in steps:
-            seen = sorted(
-                (r for d in data_sets.DATASETS for s in range(9) for r in tried(folder, d, s, i)),
-                key=lambda r: r["validation"],
-            )
-            favourites = list({label(options_of(r)): options_of(r) for r in seen}.values()) or [setting({}, numbers)]
-            for s in seeds:
-                if not tried(folder, name, s, i):
-                    tasks += [(rank, (place, s, i, o, deadline)) for rank, o in enumerate(favourites[:best])]
-    everywhere(try_setting, [task for _, task in sorted(tasks, key=lambda t: t[0])])
+            favourites = [options_of(r) for r in leading(folder, name, i)][:best] or grid[:1]
+            tasks += [(rank, (place, s, i, o)) for rank, o in enumerate(favourites) for s in seeds]
+    if shape:
+        shaped([task for _, task in sorted(tasks, key=lambda t: t[0])], shape)
     print(f"shaped: {time.time() - began:.0f} s", flush=True)
     paths = everywhere(score, [(p, s, str(out)) for p in places.values() for s in seeds])
     if pool:
@@ -517,8 +527,8 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes beside each other")
     parser.add_argument("--sweep", type=float, default=0.0, help="seconds for the search over settings (first seed)")
-    parser.add_argument("--shape", type=float, default=1e6, help="seconds for shaping the other seeds' D at most")
-    parser.add_argument("--best", type=int, default=3, help="settings of the sweep that other seeds shape with")
+    parser.add_argument("--shape", type=float, default=0.0, help="seconds for shaping by the best settings (all seeds)")
+    parser.add_argument("--best", type=int, default=3, help="settings of the sweep that all seeds shape with")
     parser.add_argument("--data", help="folder of MNIST's four files; default: as `data.load` finds them")
     parser.add_argument("--weights", default="artifacts/samplers", help="folder of networks, kept and used again")
     parser.add_argument("--out", default=str(RESULTS), help="folder of the JSON files")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,7 @@ def test_samplers_on_images_search_choose_on_validation_and_score_once(bench, tm
 
     before = committed()
     s.GRID, numbers = [{}, dict(mode="batch"), dict(continued=True, average=0.5)], {**s.FULL, **TINY}
-    run = dict(folder=tmp_path / "weights", out=tmp_path / "out", sweep=600, best=2, numbers=numbers)
+    run = dict(folder=tmp_path / "weights", out=tmp_path / "out", sweep=1e6, shape=1e6, best=2, numbers=numbers)
     paths = s.run_images(["fashion_mnist"], [0, 1], **run)
     results = [json.loads(Path(p).read_text()) for p in paths]
     assert [r["seed"] for r in results] == [0, 1] and committed() == before
@@ -230,7 +231,7 @@ def test_samplers_on_images_search_choose_on_validation_and_score_once(bench, tm
             tried, rows = checkpoint["tried"], checkpoint["rows"]
             assert len(tried) == settings and len(rows) == 12
             assert tried == sorted(tried, key=lambda row: row["validation"])
-            assert all(row["validation"] == min(v for _, v, _ in row["curve"]) for row in tried)
+            assert all(row["validation"] == min(v for _, v, _ in row["curve"]) and row["ended"] for row in tried)
             assert checkpoint["setting"].items() <= tried[0].items() and checkpoint["shaping_iterations"] in (1, 2)
             assert rows["plain"]["G_calls"] == 300 and rows["plain"]["D_calls"] == 0
             for name in ("collaborative", "collaborative, D unshaped", "collaborative, D tuned on plain samples"):
@@ -246,8 +247,10 @@ def test_samplers_on_images_search_choose_on_validation_and_score_once(bench, tm
     D.load_state_dict(s.load_file(b.folder / "seed1" / "tried" / f"3_{s.label(s.options_of(best))}.safetensors"))
     images, _ = s.samplers.collaborative(G, D, 256, key=(1, "choice"), **s.walk_of(best))
     assert s.chooser(b)(images, fast=True)["frechet_distance"] == pytest.approx(best["validation"])  # the kept D is it
+    s.try_setting(place, 1, 3, s.options_of(best), time.time() + 1e6, 0)  # cut off after one iteration: not better
+    assert s.tried(run["folder"], "fashion_mnist", 1, 3)[0] == best
     stamps = {p: p.stat().st_mtime_ns for p in run["folder"].rglob("*") if p.is_file()}
-    again = json.loads(Path(s.run_images(["fashion_mnist"], [1], **run)[0]).read_text())
+    again = json.loads(Path(s.run_images(["fashion_mnist"], [1], **{**run, "sweep": 0})[0]).read_text())
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == len(list(run["folder"].rglob("*.*")))
     for result in (again, results[1]):
         for checkpoint in result["checkpoints"].values():
