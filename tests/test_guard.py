@@ -61,10 +61,11 @@ def test_a_swallowed_attempt_fails_its_test(pytester_like):
 
 def test_an_order_by_seed_keeps_modules_together(pytester_like):
     source = "import pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_it(i):\n    pass\n"
+    options = ("-v", "-p", "no:nbval", "-p", "no:xdist", "-p", "no:anyio")
     seen = [
         [
             line.split(" ")[0]
-            for line in pytester_like(source, "-v", CGI_TEST_ORDER=seed, files=3).splitlines()
+            for line in pytester_like(source, *options, CGI_TEST_ORDER=seed, files=3).splitlines()
             if "::" in line
         ]
         for seed in ("1", "1", "2", "")

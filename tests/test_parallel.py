@@ -53,7 +53,13 @@ artifacts.Store.save, shape.refine = watched_save, watched_refine
 with parallel.group():
     for stage in sys.argv[2:]:
         done.clear()
-        stages.run(Session(tiny, progress=False, device=parallel.device("cpu")), stage)
+        try:
+            stages.run(Session(tiny, progress=False, device=parallel.device("cpu")), stage)
+        except artifacts.ArtifactError as error:
+            if "OWN_DISK" not in os.environ:
+                raise
+            print(f"{rank} refused {stage}: {error}", flush=True)
+            continue
         Path(sys.argv[1], f"{stage.replace(' ', '_')}-{rank}-of-{parallel.world()}").write_text(str(len(done)))
 """
 
@@ -105,8 +111,8 @@ def results(folder, stages):
     return {a: content(next(place.glob(f"{a}.*s*"))) for stage in stages for a in PLAN[stage].writes}
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_any_number_of_processes_gives_the_same_bytes(alone, tmp_path, n):
+def test_three_processes_give_the_same_bytes(alone, tmp_path):
+    n = 3
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     forget(tmp_path, SHARED)
     run = torchrun(tmp_path, n, *SHARED)
@@ -123,17 +129,20 @@ def test_any_number_of_processes_gives_the_same_bytes(alone, tmp_path, n):
 
 
 def test_a_killed_process_loses_its_unsaved_piece_only(alone, tmp_path):
+    """What is left two processes compute, and every other kind of stage: the same bytes."""
+    again = ("encode best", "shape report", "evaluate")
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
-    forget(tmp_path, ["encode best"])
+    forget(tmp_path, again)
     place, total = tmp_path / "artifacts" / "tiny", computed(alone, "encode best", 1)[0]
     assert torchrun(tmp_path, 2, "encode best", KILL="1:1").returncode != 0
     left = sorted(p.name for p in (place / "encode_best.parts").glob("*.safetensors"))
     assert "00001.safetensors" in left and "00003.safetensors" not in left and not list(place.glob("encodings_best.*"))
-    run = torchrun(tmp_path, 3, "encode best")
+    run = torchrun(tmp_path, 2, *again)
     assert run.returncode == 0, run.stderr[:4000]
-    assert sum(computed(tmp_path, "encode best", 3)) == total - len(left)  # the missing ones only
-    old, new = results(alone, ["encode best"]), results(tmp_path, ["encode best"])
-    assert all(same(old[a], new[a]) for a in old)
+    assert sum(computed(tmp_path, "encode best", 2)) == total - len(left)  # the missing ones only
+    assert all(min(computed(tmp_path, stage, 2)) > 0 for stage in again[1:])
+    old, new = results(alone, again), results(tmp_path, again)
+    assert [a for a in old if not same(old[a], new[a])] == []
 
 
 def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone, tmp_path):
@@ -151,13 +160,15 @@ def test_ctrl_c_saves_the_shaping_and_another_number_of_processes_goes_on(alone,
     assert sum(computed(tmp_path, "shape report", 3)) == computed(alone, "shape report", 1)[0] - 9
 
 
-@pytest.mark.parametrize("stage", ["encode report", "shape report"])
-def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path, stage):
+def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tmp_path):
+    both = ("encode best", "shape report")
     for folder in (tmp_path, tmp_path / "elsewhere"):
         shutil.copytree(alone / "artifacts", folder / "artifacts")
-        forget(folder, [stage])
-    run = torchrun(tmp_path, 2, stage, OWN_DISK="1")
-    assert run.returncode != 0 and "is not the same folder for all processes: put the project" in run.stderr
+        forget(folder, both)
+    run = torchrun(tmp_path, 2, *both, OWN_DISK="1")
+    said = [f"{rank} refused {stage}: " for rank in (0, 1) for stage in both]
+    assert all(text in run.stdout for text in said), run.stderr[:4000]
+    assert run.stdout.count("is not the same folder for all processes: put the project") == len(said)
     assert not list(tmp_path.rglob("*.parts/*")) and not list(tmp_path.rglob("*.partial*"))
 
 

@@ -239,7 +239,8 @@ _smoke = changed(
             "features": 16,
         },
         "training": {
-            "iterations": 256,
+            "iterations": 64,
+            "sample_epochs": (1, 2, 4, 6),
             "batch_size": 100,
             "g_updates": 1,
             "classifier_iterations": 60,
