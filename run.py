@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """python3 run.py COMMAND: makes .venv, installs what is needed (once), and does the job.
 
-  figures [--preset smoke|laptop|paper] [--fresh] [--device D] [--seed N] [--jobs J]
+  figures [--preset laptop|mnist|avatars|...] [--fresh] [--device D] [--seed N] [--jobs J]
                 runs the notebooks that are not up to date and writes figures/<preset>/; --fresh trains again first;
                 --seed 0,1,2 (or --preset P,Q) are independent jobs, of which J run at a time
   test [...]    pytest over tests/ (arguments are passed on), then every notebook at preset smoke; needs no network

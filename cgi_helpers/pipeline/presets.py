@@ -320,7 +320,7 @@ _avatars = _other(
     },
     searches={"report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200}, "best": {"pool": 4_000}},
     feedforward={"unet": {"iterations": 800}, "context_encoder": {"iterations": 500}},
-    study={"validation_images": 300, "test_images": 500, "card_images": 300},
+    study={"validation_images": 300, "test_images": 500, "card_images": 300, "psnr_min": 23.4, "ssim_min": 0.75},
 )
 _cifar10 = _other(
     "cifar10",
