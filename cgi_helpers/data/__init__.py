@@ -30,14 +30,14 @@ class Split:
     classes: tuple | None = None
     flips: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, index, device="cpu"):
+    def batch(self, index: slice | list | torch.Tensor, device: str | torch.device = "cpu") -> torch.Tensor:
         """Images at `index` (slice, list or LongTensor) as (N, C, size, size) float32 in [-1, 1]."""
         return to_network(self.images[index].to(device), self.size, self.channels)
 
-    def first(self, n):
+    def first(self, n: int) -> "Split":
         """The first `n` images (all, if fewer exist)."""
         labels = None if self.labels is None else self.labels[:n]
         return Split(self.images[:n], labels, self.size, self.channels, self.classes, self.flips)
@@ -75,7 +75,7 @@ class Splits(Mapping):
     def __iter__(self):
         return iter(SPLITS)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(SPLITS)
 
 
@@ -110,7 +110,7 @@ DATASETS = {
 }
 
 
-def described(name):
+def described(name: str) -> DataSet:
     """The row of a data set; "folder:PATH" makes one of a folder of own images. ValueError for an unknown name."""
     if name.startswith(FOLDER):
         path = name.removeprefix(FOLDER)
@@ -120,12 +120,14 @@ def described(name):
     return DATASETS[name]
 
 
-def content(name):
+def content(name: str) -> str | None:
     """A hash of what a data set of a reader's own holds today; None for a data set whose name says it."""
     return folder.content(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
 
 
-def load(name="fashion_mnist", size=64, channels=None, limit=None):
+def load(
+    name: str = "fashion_mnist", size: int = 64, channels: int | None = None, limit: dict[str, int] | None = None
+) -> Splits:
     """Return {"train", "validation", "test"} -> Split, read lazily.
 
     size, channels: of the network input (None: the data set's own). limit: {split: N}, the first N images of a split.

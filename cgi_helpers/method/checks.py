@@ -1,9 +1,12 @@
 """Checks that every entrance to the method makes: one sentence before any long work."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 
-def check_images(x, channels=1, size=64):
+def check_images(x: Any, channels: int = 1, size: int = 64) -> torch.Tensor:
     """Raise ValueError in one sentence unless x is (N, channels, size, size), floating, finite and in [-1, 1]."""
     if not torch.is_tensor(x) or x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
         shape = tuple(getattr(x, "shape", ())) or type(x).__name__
@@ -14,7 +17,7 @@ def check_images(x, channels=1, size=64):
     return check_values(x)
 
 
-def check_values(x):
+def check_values(x: Any) -> torch.Tensor:
     """Raise ValueError in one sentence unless x is floating, finite and,
     if it holds images (N, C, H, W), in [-1, 1]."""
     if not x.is_floating_point():
@@ -28,7 +31,7 @@ def check_values(x):
     return x
 
 
-def check_parts(features, to_image):
+def check_parts(features: Any, to_image: Callable) -> None:
     """Raise ValueError in one sentence unless `to_image` makes the same images of the same features twice."""
     if not torch.is_tensor(features) or not features.is_floating_point() or features.ndim < 2:
         raise ValueError(
@@ -44,7 +47,7 @@ def check_parts(features, to_image):
         )
 
 
-def check_logits(score, x, logits, probabilities=True):
+def check_logits(score: Callable, x: torch.Tensor, logits: torch.Tensor, probabilities: bool = True) -> None:
     """Raise ValueError in one sentence unless `logits` = score(x) are finite and,
     with `probabilities`, no probabilities.
 

@@ -1,5 +1,8 @@
 """The same numbers, sooner: what changes inside the hole only need not be computed outside of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -8,7 +11,7 @@ from .masks import composite
 from .models import _cast, cut
 
 
-def put(x, part, box):
+def put(x: torch.Tensor, part: torch.Tensor, box: tuple) -> torch.Tensor:
     """x with the box replaced by `part`; gradients reach `part` only (x is known)."""
     top, bottom, left, right = box
     if part.shape[-2:] == x.shape[-2:]:
@@ -27,25 +30,25 @@ class Overlay:
     it stands for all images: `Overlay(y, mask)(x, rows)` takes the context of the images `rows`.
     """
 
-    def __init__(self, y, mask):
+    def __init__(self, y: torch.Tensor, mask: torch.Tensor) -> None:
         self.y, self.mask = y, mask
 
-    def rows(self, rows):
+    def rows(self, rows: slice) -> "Overlay":
         """The overlay of the images `rows` alone."""
         return Overlay(self.y[rows], self.mask if len(self.mask) == 1 else self.mask[rows])
 
-    def __call__(self, x, rows=slice(None)):
+    def __call__(self, x: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
         part = self.rows(rows)
         return composite(part.y, x, part.mask)
 
-    def hole(self):
+    def hole(self) -> tuple[int, int, int, int]:
         """(top, bottom, left, right): the smallest box around all holes."""
         missing = (self.mask == 0).any(0)[0]
         rows, columns = (torch.nonzero(missing.any(dim))[:, 0] for dim in (1, 0))
         return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def inside_hole(G, layer, overlay):
+def inside_hole(G: Any, layer: int, overlay: Overlay) -> Callable:
     """The function h -> overlay(G.to_image(h, layer)) that computes of G only what the hole depends on."""
     box = overlay.hole()
     hole = Overlay(cut(overlay.y, box), cut(overlay.mask, box))
@@ -61,9 +64,10 @@ class Around:
     from the first normalisation that looks further (over the batch or the whole image) on everything is.
     """
 
-    def __init__(self, D, known, box, mode):
+    def __init__(self, D: nn.Module, known: torch.Tensor, box: tuple, mode: str) -> None:
         D.check_mode(mode)
-        self.D, self.box, self.mode, self.steps = D, box, mode, []
+        self.D, self.box, self.mode = D, box, mode
+        self.steps: list[tuple] = []
         h = _cast(known, D.head)
         with torch.no_grad():
             for layer in D.features:
@@ -87,7 +91,7 @@ class Around:
                 h = layer(h)
         self.known, self.last_box = h, box
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N,) of images x that equal the known ones outside the box."""
         h = _cast(cut(x, self.box), self.D.head)
         for layer, around, place in self.steps:

@@ -3,6 +3,9 @@
 Both take (y * M, M) and answer with whole images in [-1, 1]; what counts is composite(y, net(y, mask), mask).
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -35,11 +38,11 @@ def _masked(y, mask):
 class Spectral(nn.Module):
     """Residual 1x1 convolution of the Fourier coefficients: every output sees the whole image (Chi et al. 2020)."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.mix = nn.Sequential(nn.Conv2d(2 * width, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU())
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         f = torch.fft.rfft2(x.float() if x.dtype == torch.bfloat16 else x, norm="ortho")  # no transform in bfloat16
         real, imaginary = self.mix(torch.cat([f.real, f.imag], 1)).to(f.real.dtype).chunk(2, 1)
         return x + torch.fft.irfft2(torch.complex(real, imaginary), x.shape[-2:], norm="ortho")
@@ -48,7 +51,7 @@ class Spectral(nn.Module):
 class Expand(nn.Module):
     """Twice the side, then a 3x3 convolution over the result and the skip of that side (N, width, S, S)."""
 
-    def __init__(self, inputs, width, fourier=False):
+    def __init__(self, inputs: int, width: int, fourier: bool = False) -> None:
         super().__init__()
         up = nn.ConvTranspose2d(inputs, width, 4, 2, 1, bias=False)
         self.up = nn.Sequential(up, nn.BatchNorm2d(width), nn.ReLU())
@@ -59,7 +62,7 @@ class Expand(nn.Module):
             Spectral(width) if fourier else nn.Identity(),
         )
 
-    def forward(self, h, skip):
+    def forward(self, h: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return self.fuse(torch.cat([self.up(h), skip], 1))
 
 
@@ -70,7 +73,7 @@ class UNet(nn.Module):
     `Spectral` branch (the idea of LaMa, Suvorov et al. 2022, at this size).
     """
 
-    def __init__(self, width=16, channels=1, size=64, fourier=False):
+    def __init__(self, width: int = 16, channels: int = 1, size: int = 64, fourier: bool = False) -> None:
         super().__init__()
         widths = [width * 2**i for i in range(_levels(size))]
         self.channels, self.size, self.layers, self.amp = channels, size, len(widths), None
@@ -78,7 +81,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Expand(i, o, fourier) for i, o in zip(widths[:0:-1], widths[-2::-1]))
         self.last = nn.ConvTranspose2d(width, channels, 4, 2, 1)
 
-    def encode(self, y, mask):
+    def encode(self, y: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         """[activations of 32x32, 16x16, 8x8, 4x4] (size 64): what the expanding half reads."""
         skips, h = [], _masked(y, mask)
         for block in self.down:
@@ -86,13 +89,13 @@ class UNet(nn.Module):
             skips.append(h)
         return skips
 
-    def expand(self, h, skips, start, end):
+    def expand(self, h: torch.Tensor, skips: list[torch.Tensor], start: int, end: int) -> torch.Tensor:
         """Activations of decoder layer `start` -> those of layer `end` (`layers`: the image)."""
         for i in range(start, min(end, self.layers - 1)):
             h = self.up[i](h, skips[-2 - i])
         return torch.tanh(self.last(h)) if end == self.layers else h
 
-    def forward(self, y, mask):
+    def forward(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         with autocast(self, y):
             skips = self.encode(y, mask)
             return self.expand(skips[-1], skips, 0, self.layers).to(y.dtype)
@@ -101,7 +104,7 @@ class UNet(nn.Module):
 class ContextEncoder(nn.Module):
     """(y, mask) -> images through `bottleneck` numbers (Pathak et al. 2016); the decoder is a DCGAN `Generator`."""
 
-    def __init__(self, width=16, bottleneck=384, channels=1, size=64):
+    def __init__(self, width: int = 16, bottleneck: int = 384, channels: int = 1, size: int = 64) -> None:
         super().__init__()
         widths = [width * 2**i for i in range(_levels(size))]
         self.channels, self.size, self.layers, self.amp = channels, size, len(widths), None
@@ -109,12 +112,12 @@ class ContextEncoder(nn.Module):
         _init(self)
         self.decoder = Generator(bottleneck, width, channels, size)
 
-    def encode(self, y, mask):
+    def encode(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The bottleneck (N, bottleneck)."""
         with autocast(self, y):
             return self.down(_masked(y, mask)).to(y.dtype)
 
-    def forward(self, y, mask):
+    def forward(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.encode(y, mask))
 
 
@@ -127,22 +130,23 @@ class Opened(nn.Module):
     see `Pool`.
     """
 
-    def __init__(self, net, mask):
+    def __init__(self, net: nn.Module, mask: torch.Tensor) -> None:
         super().__init__()
-        self.net, self.mask, self.skips = net, mask, None
+        self.net, self.mask = net, mask
+        self.skips: Any = None
         self.channels, self.size, self.layers, self.z_dim = net.channels, net.size, net.layers, None
 
-    def forward(self, y):
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
         return self.net(y, self.mask)
 
-    def check_layer(self, layer):
+    def check_layer(self, layer: Any) -> None:
         """Raise ValueError unless `layer` is one of the decoder's."""
         if not isinstance(layer, int) or not 0 <= layer < self.layers:
             raise ValueError(
                 f"The decoder's layer must be an integer from 0 (4x4) to {self.layers - 1} but is {layer!r}."
             )
 
-    def to_features(self, y, layer):
+    def to_features(self, y: torch.Tensor, layer: Any) -> torch.Tensor:
         self.check_layer(layer)
         with autocast(self.net, y):
             if isinstance(self.net, ContextEncoder):
@@ -150,13 +154,13 @@ class Opened(nn.Module):
             self.skips = self.net.encode(y, self.mask)
             return self.net.expand(self.skips[-1], self.skips, 0, layer).to(y.dtype)
 
-    def to_image(self, h, layer):
+    def to_image(self, h: torch.Tensor, layer: int) -> torch.Tensor:
         if isinstance(self.net, ContextEncoder):
             return self.net.decoder.to_image(h, layer)
         with autocast(self.net, h):
             return self.net.expand(h, self.skips, layer, self.layers).to(h.dtype)
 
-    def to_region(self, h, layer, box):
+    def to_region(self, h: torch.Tensor, layer: int, box: tuple[int, int, int, int]) -> torch.Tensor:
         """`to_image(h, layer)` inside box = (top, bottom, left, right)."""
         if isinstance(self.net, ContextEncoder):
             return self.net.decoder.to_region(h, layer, box)
@@ -166,17 +170,17 @@ class Opened(nn.Module):
 class Pool:
     """The images of a `data.Split` as the latents of an `Opened` net: `pool[index]` are the images at `index`."""
 
-    def __init__(self, images, device="cpu"):
+    def __init__(self, images: Any, device: str | torch.device = "cpu") -> None:
         self.images, self.device = images, device
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index):
         return self.images.batch(index, self.device)
 
 
-def opened(net, y, mask, layer=2):
+def opened(net: nn.Module, y: torch.Tensor, mask: torch.Tensor, layer: Any = 2) -> tuple[torch.Tensor, Callable]:
     """(features, to_image) of a trained net cut at decoder `layer`, for `refine`: net(y, mask) == to_image(features).
 
     `to_image` belongs to exactly these images. ValueError for a layer out of range.
@@ -188,19 +192,19 @@ def opened(net, y, mask, layer=2):
 
 
 def train_feedforward(
-    net,
-    images,
+    net: nn.Module,
+    images: Any,
     *,
-    iterations,
-    D=None,
-    batch_size=64,
-    lr=1e-3,
-    adversarial=0.001,
-    seed=0,
-    start=0,
-    optimisers=None,
-    device="cpu",
-):
+    iterations: int,
+    D: nn.Module | None = None,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    adversarial: float = 0.001,
+    seed: int = 0,
+    start: int = 0,
+    optimisers: Sequence | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[tuple[int, dict]]:
     """Train net(y, M) -> y in place on `training_masks` (half the centre, half random kinds); yields (step, state).
 
     images: a `data.Split`. Without D: L1 (U-Net); with D (Context Encoder): (1 - adversarial) * squared error
@@ -218,7 +222,7 @@ def train_feedforward(
         optimisers[0].param_groups[0]["lr"] = lr * min((step + 1) / 200, (iterations - step) / (0.3 * iterations), 1)
         x = net(y, mask)
         weight = torch.where(mask.bool(), 1 / 6, 1.0).expand_as(y)
-        state = {"optimisers": optimisers}
+        state: dict = {"optimisers": optimisers}
         if D is None:
             loss = (weight * (x - y).abs()).sum() / weight.sum()
         else:
@@ -238,7 +242,7 @@ def train_feedforward(
         yield step + 1, {key: v.detach() if torch.is_tensor(v) else v for key, v in {"loss": loss, **state}.items()}
 
 
-def paint(net, y, mask, batch=250):
+def paint(net: nn.Module, y: torch.Tensor, mask: torch.Tensor, batch: int = 250) -> torch.Tensor:
     """net(y, mask) of any number of images, each by itself; mask (1 or N, 1, H, W)."""
     with frozen(net), torch.no_grad():
         masks = mask if len(mask) > 1 else mask.expand(len(y), *mask.shape[1:])

@@ -8,6 +8,8 @@ step while training images are refined together; with them ("field" mode) an ima
 company: the mean-field limit of the coupled batch.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,7 +25,17 @@ class GivenBatchNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, mean, var, push, pull, weight, bias, eps):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        mean: torch.Tensor,
+        var: torch.Tensor,
+        push: torch.Tensor,
+        pull: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        eps: float,
+    ) -> torch.Tensor:
         wide = (1, -1) + (1,) * (x.ndim - 2)
         mean, var, push, pull, weight, bias = (v.view(wide) for v in (mean, var, push, pull, weight, bias))
         slope = torch.rsqrt(var + eps)
@@ -32,7 +44,7 @@ class GivenBatchNorm(torch.autograd.Function):
         return torch.addcmul(bias, x_hat, weight).to(x.dtype)
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx: Any, g: torch.Tensor) -> tuple:
         x_hat, slope, push, pull = ctx.saved_tensors
         return (slope * (g - push - pull * x_hat)).to(g.dtype), *[None] * 7
 
@@ -40,22 +52,23 @@ class GivenBatchNorm(torch.autograd.Function):
 class FieldNorm(nn.Module):
     """Stands for a BatchNorm layer; normalises by the statistics that `play` put in, one row (4, C) per step."""
 
-    def __init__(self, norm):
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.channels, self.eps, self.given = norm.num_features, norm.eps, None
+        self.channels, self.eps = norm.num_features, norm.eps
+        self.given: Any = None
         self.weight = torch.ones_like(norm.running_mean) if norm.weight is None else norm.weight.detach()
         self.bias = torch.zeros_like(norm.running_mean) if norm.bias is None else norm.bias.detach()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return GivenBatchNorm.apply(x, *self.given, self.weight, self.bias, self.eps)
 
 
-def norms_of(net, kind):
+def norms_of(net: nn.Module, kind: type) -> list:
     """The normalisations of `net` in the order of its modules."""
     return [m for m in net.modules() if isinstance(m, kind)]
 
 
-def take_norms(net, field):
+def take_norms(net: nn.Module, field: Any) -> None:
     """Replace the BatchNorm layers of `net` (a copy of D) by `FieldNorm`s;
     ValueError if the table is not of this network."""
     if not isinstance(field, dict) or not set(STATISTICS) <= set(field):
@@ -75,7 +88,7 @@ def take_norms(net, field):
         )
 
 
-def play(net, field, step):
+def play(net: nn.Module, field: Any, step: int) -> None:
     """Put the statistics of `step` into the `FieldNorm`s of `net`."""
     if step >= len(field["mean"]):
         raise ValueError(
@@ -91,15 +104,15 @@ def play(net, field, step):
 class Recorder:
     """Writes down the four statistics of every BatchNorm layer of `net` at each forward and backward pass."""
 
-    def __init__(self, net):
-        self.now = [{} for _ in norms_of(net, _BatchNorm)]
-        self.rows = {k: [] for k in STATISTICS}
+    def __init__(self, net: nn.Module) -> None:
+        self.now: list[dict] = [{} for _ in norms_of(net, _BatchNorm)]
+        self.rows: dict[str, list] = {k: [] for k in STATISTICS}
         for seen, norm in zip(self.now, norms_of(net, _BatchNorm)):
             norm.register_forward_hook(
                 lambda norm, inputs, y, seen=seen: self.forward(seen, norm, inputs[0].detach(), y)
             )
 
-    def forward(self, seen, norm, x, y):
+    def forward(self, seen: dict, norm: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
         x, dims = x.to(norm.running_mean.dtype), [0, *range(2, x.ndim)]
         seen["var"], seen["mean"] = torch.var_mean(x, dims, correction=0)
         seen["push"] = seen["pull"] = torch.zeros_like(seen["mean"])
@@ -112,11 +125,11 @@ class Recorder:
         if y.requires_grad:
             y.register_hook(backward)
 
-    def keep(self):
+    def keep(self) -> None:
         """End of a step: one more row of the table."""
         for k in STATISTICS:
             self.rows[k].append(torch.cat([seen[k] for seen in self.now]))
 
-    def table(self):
+    def table(self) -> dict[str, torch.Tensor]:
         """{"mean", "var", "push", "pull"}: (steps + 1, channels of all layers) each."""
         return {k: torch.stack(rows) for k, rows in self.rows.items()}

@@ -1,10 +1,12 @@
 """Holes: masks (1 = known, 0 = hole), the importance weight W, overlay and Poisson blending."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 
-def center_mask(size=64, fraction=0.25):
+def center_mask(size: int = 64, fraction: float = 0.25) -> torch.Tensor:
     """(1, 1, size, size) mask with a centred square hole of `fraction` of the area (report, II)."""
     side = round(size * fraction**0.5) if 0 < fraction < 1 else 0
     if not 0 < side < size:
@@ -15,7 +17,7 @@ def center_mask(size=64, fraction=0.25):
     return mask
 
 
-def block_mask(size=64, rng=None):
+def block_mask(size: int = 64, rng: torch.Generator | None = None) -> torch.Tensor:
     """A rectangular hole of random place and sides between a quarter and a half of the image."""
     lo, hi = size // 4, size // 2
     h, w = torch.randint(lo, hi + 1, (2,), generator=rng).tolist()
@@ -26,7 +28,7 @@ def block_mask(size=64, rng=None):
     return mask
 
 
-def half_mask(size=64, rng=None):
+def half_mask(size: int = 64, rng: torch.Generator | None = None) -> torch.Tensor:
     """One half missing: left, right, top or bottom at random (without `rng`: the right one)."""
     side = 1 if rng is None else torch.randint(0, 4, (1,), generator=rng).item()
     mask = torch.ones(1, 1, size, size)
@@ -34,7 +36,7 @@ def half_mask(size=64, rng=None):
     return [mask.flip(3), mask, mask.flip(3).transpose(2, 3), mask.transpose(2, 3)][side].contiguous()
 
 
-def scattered_mask(size=64, rng=None, missing=0.8):
+def scattered_mask(size: int = 64, rng: torch.Generator | None = None, missing: float = 0.8) -> torch.Tensor:
     """Single pixels missing at random, 80 % of them."""
     keep = torch.rand(size * size, generator=rng).argsort()[: round(size * size * (1 - missing))]
     mask = torch.zeros(size * size)
@@ -42,7 +44,7 @@ def scattered_mask(size=64, rng=None, missing=0.8):
     return mask.view(1, 1, size, size)
 
 
-def pattern_mask(size=64, rng=None, missing=0.25):
+def pattern_mask(size: int = 64, rng: torch.Generator | None = None, missing: float = 0.25) -> torch.Tensor:
     """Blobs: the lowest quarter of smooth noise (low-resolution noise, bicubic to full size)."""
     noise = F.interpolate(
         torch.randn(1, 1, 8, 8, generator=rng), size=(size, size), mode="bicubic", align_corners=False
@@ -59,14 +61,14 @@ MASKS = {
 }
 
 
-def named_mask(name, size=64, rng=None):
+def named_mask(name: str, size: int = 64, rng: torch.Generator | None = None) -> torch.Tensor:
     """The mask called `name`; random kinds draw from the CPU generator `rng`. Raises ValueError for unknown names."""
     if name not in MASKS:
         raise ValueError(f"Unknown mask {name!r}: use one of {', '.join(MASKS)}, or pass an own array to own_mask.")
     return MASKS[name](size, rng)
 
 
-def own_mask(array, size=64):
+def own_mask(array: Any, size: int = 64) -> torch.Tensor:
     """An own (H, W) array, tensor or list of 0/1, 0/255 or booleans as mask (1, 1, size, size).
 
     ValueError if it does not fit; `data.as_mask` takes pictures, files and other sizes, too.
@@ -75,7 +77,7 @@ def own_mask(array, size=64):
     return check_mask(mask[None, None] if mask.ndim == 2 else mask, size)
 
 
-def binary(array):
+def binary(array: Any) -> torch.Tensor:
     """0 and 1, 0 and 255, or booleans as a float tensor of 0 and 1; ValueError says how many pixels are neither."""
     try:
         mask = torch.as_tensor(array).detach().cpu().float()
@@ -93,7 +95,7 @@ def binary(array):
     return mask / top
 
 
-def check_mask(mask, size=64):
+def check_mask(mask: Any, size: int = 64) -> torch.Tensor:
     """Return the mask, or raise ValueError in one sentence:
     shape (1 or N, 1, size, size), binary, not all 0 or all 1."""
     if not torch.is_tensor(mask) or mask.ndim != 4 or tuple(mask.shape[1:]) != (1, size, size):
@@ -111,7 +113,7 @@ def check_mask(mask, size=64):
     return mask
 
 
-def weight_map(mask, window=7):
+def weight_map(mask: torch.Tensor, window: int = 7) -> torch.Tensor:
     """Importance W (like mask), Yeh et al. eq. 3: at a known pixel the share of hole pixels in the window x window
     neighbourhood (its part inside the image), 0 in the hole. Window 7 reaches 3 pixels from the hole."""
     if window < 3 or window % 2 == 0:
@@ -119,7 +121,7 @@ def weight_map(mask, window=7):
     return mask * F.avg_pool2d(1 - mask, window, 1, window // 2, count_include_pad=False)
 
 
-def composite(y, x, mask):
+def composite(y: torch.Tensor, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Overlay y * M + x * (1 - M): known pixels of y, bit for bit, and the hole from x (report, II.C)."""
     if not y.shape[-2:] == x.shape[-2:] == mask.shape[-2:]:
         raise ValueError(
@@ -129,7 +131,7 @@ def composite(y, x, mask):
     return torch.where(mask.bool(), y, x)
 
 
-def poisson_blend(y, x, mask):
+def poisson_blend(y: torch.Tensor, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Like `composite`, but the hole keeps x's gradients and meets y at the seam (Yeh et al. eq. 8); (N, C, H, W).
 
     Solves the Poisson equation exactly: the correction of x is harmonic inside the hole and equals y - x at

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ def _cast(x, layer):
     return x.to(layer.weight.dtype) if layer.weight.dtype == torch.bfloat16 else x
 
 
-def cut(x, box):
+def cut(x: torch.Tensor, box: tuple[int, int, int, int]) -> torch.Tensor:
     """x[..., top:bottom, left:right] for box = (top, bottom, left, right)."""
     return x[..., box[0] : box[1], box[2] : box[3]]
 
@@ -46,7 +47,7 @@ class Generator(nn.Module):
     map is taken after BatchNorm and ReLU. `width` = channels of the last hidden layer.
     """
 
-    def __init__(self, z_dim=100, width=32, channels=1, size=64):
+    def __init__(self, z_dim: int = 100, width: int = 32, channels: int = 1, size: int = 64) -> None:
         super().__init__()
         n = _levels(size)
         widths = [width * 2 ** (n - 1 - i) for i in range(n)]
@@ -61,12 +62,12 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList([*hidden, image])
         _init(self)
 
-    def check_layer(self, layer):
+    def check_layer(self, layer: Any) -> None:
         """Raise ValueError unless 0 <= layer <= `self.layers`."""
         if not isinstance(layer, int) or not 0 <= layer <= self.layers:
             raise ValueError(f"Layer must be an integer from 0 (4x4) to {self.layers} (the image) but is {layer!r}.")
 
-    def to_features(self, z, layer):
+    def to_features(self, z: torch.Tensor, layer: int) -> torch.Tensor:
         """Activations after `layer`: (N, C_l, 4 * 2^l, 4 * 2^l), float32."""
         self.check_layer(layer)
         with autocast(self, z):
@@ -75,7 +76,7 @@ class Generator(nn.Module):
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
 
-    def to_image(self, h, layer):
+    def to_image(self, h: torch.Tensor, layer: int) -> torch.Tensor:
         """The rest of the generator: `to_image(to_features(z, l), l) == G(z)`; layer 4 clamps pixels to [-1, 1]."""
         self.check_layer(layer)
         if layer == self.layers:
@@ -86,10 +87,10 @@ class Generator(nn.Module):
                 h = block(h)
         return h if h.dtype == torch.float64 else h.float()
 
-    def forward(self, z):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.to_features(z, self.layers)
 
-    def to_region(self, h, layer, box):
+    def to_region(self, h: torch.Tensor, layer: int, box: tuple[int, int, int, int]) -> torch.Tensor:
         """`to_image(h, layer)[..., top:bottom, left:right]` for box = (top, bottom, left, right).
 
         Computes only what these pixels depend on: from layer 0 for the ring around a centre hole of 32x32 that is 63 %
@@ -129,7 +130,7 @@ class BatchStatNorm(nn.BatchNorm2d):
 
     mode = "auto"
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mode == "batch":
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if self.mode == "independent":
@@ -151,7 +152,7 @@ class Discriminator(nn.Module):
     `norm`: "batch" (the report), "group", "instance" or "none"; `width` = channels of the first layer.
     """
 
-    def __init__(self, width=32, channels=1, size=64, norm="batch"):
+    def __init__(self, width: int = 32, channels: int = 1, size: int = 64, norm: str = "batch") -> None:
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"Unknown normalisation {norm!r}: use one of {', '.join(NORMS)}.")
@@ -165,7 +166,7 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(widths[-1] * 16, 1)
         _init(self)
 
-    def forward(self, x, mode="auto"):
+    def forward(self, x: torch.Tensor, mode: str = "auto") -> torch.Tensor:
         """Logits (N,), float32.
 
         `mode`: "auto" follows `train()`/`eval()` as usual; "batch" normalises over the images of this call
@@ -176,7 +177,7 @@ class Discriminator(nn.Module):
         with autocast(self, x):
             return self.judge(_cast(x, self.head), mode)
 
-    def check_mode(self, mode):
+    def check_mode(self, mode: str) -> None:
         """Raise ValueError unless `mode` is one of MODES that this network can work in."""
         if mode not in MODES:
             raise ValueError(f"Unknown discriminator mode {mode!r}: use one of {', '.join(MODES)}.")
@@ -185,7 +186,7 @@ class Discriminator(nn.Module):
                 "A discriminator folded for inference has no batch statistics: use for_inference(D, fold=False)."
             )
 
-    def judge(self, h, mode, start=0):
+    def judge(self, h: torch.Tensor, mode: str, start: int = 0) -> torch.Tensor:
         """Logits from the input h of layer `start` of `features`."""
         for layer in self.features[start:]:
             if isinstance(layer, BatchStatNorm):
@@ -195,7 +196,7 @@ class Discriminator(nn.Module):
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def for_inference(net, fold=True):
+def for_inference(net: Any, fold: bool = True) -> Any:
     """A frozen copy of a Generator or Discriminator that gives the same numbers up to rounding, faster;
     `net` is untouched.
 
@@ -224,7 +225,7 @@ def for_inference(net, fold=True):
 class Encoder(nn.Module):
     """Warm start of the search: (masked image y*M, mask M) -> z (N, z_dim)."""
 
-    def __init__(self, z_dim=100, width=32, channels=1, size=64):
+    def __init__(self, z_dim: int = 100, width: int = 32, channels: int = 1, size: int = 64) -> None:
         super().__init__()
         self.amp = None
         n = _levels(size)
@@ -237,7 +238,7 @@ class Encoder(nn.Module):
             *layers, nn.Flatten(), nn.Linear(widths[-1] * 16, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, z_dim)
         )
 
-    def forward(self, y, mask):
+    def forward(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         with autocast(self, y):
             z = self.net(torch.cat([y * mask, mask.expand(len(y), 1, *y.shape[2:])], 1))
         return z if z.dtype == torch.float64 else z.float()
@@ -246,7 +247,9 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """Image -> class logits; `features` gives the numbers (4 x width unless said) in which distances are measured."""
 
-    def __init__(self, width=32, channels=1, size=64, classes=10, features=None):
+    def __init__(
+        self, width: int = 32, channels: int = 1, size: int = 64, classes: int = 10, features: int | None = None
+    ) -> None:
         super().__init__()
         self.amp, features = None, features or 4 * width
         widths = [width, 2 * width, 4 * width]
@@ -258,11 +261,11 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side**2, features), nn.ReLU())
         self.head = nn.Linear(features, classes)
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """(N, features) non-negative float32 numbers before the last linear layer."""
         with autocast(self, x):
             h = self.body(x)
         return h if h.dtype == torch.float64 else h.float()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x))

@@ -1,5 +1,8 @@
 """Collaborative sampling (Liu et al. 2020): refine a layer of G by the gradient of D, without touching a weight."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 
 from .checks import check_images, check_logits, check_parts, check_values
@@ -14,12 +17,12 @@ from .runtime import frozen, generator, last
 STOPS = ("best", "median", "probabilistic")
 
 
-def identity(x):
+def identity(x: torch.Tensor) -> torch.Tensor:
     """No composition: D judges G's whole output (collaborative *sampling*)."""
     return x
 
 
-def check_options(G, layer, steps, step_size, stop="best"):
+def check_options(G: Any, layer: Any, steps: int, step_size: float, stop: str = "best") -> None:
     """Raise ValueError in one sentence for a layer, step number, step size or stopping rule out of range."""
     if G is not None:
         G.check_layer(layer)
@@ -32,20 +35,20 @@ def check_options(G, layer, steps, step_size, stop="best"):
 
 
 def refine_features(
-    features,
-    to_image,
-    score,
+    features: torch.Tensor,
+    to_image: Callable,
+    score: Callable,
     *,
-    steps=50,
-    step_size=0.1,
-    momentum=0.9,
-    stop="best",
-    threshold=0.0,
-    stop_probability=0.05,
-    saturating=False,
-    key=(0,),
-    check=True,
-):
+    steps: int = 50,
+    step_size: float = 0.1,
+    momentum: float = 0.9,
+    stop: str = "best",
+    threshold: float = 0.0,
+    stop_probability: float = 0.05,
+    saturating: bool = False,
+    key: tuple = (0,),
+    check: bool = True,
+) -> Iterator[tuple[int, dict]]:
     """Move activations h down the gradient of -log D(to_image(h)), D = sigmoid(score),
     weights untouched (report, III.B).
 
@@ -94,7 +97,9 @@ def refine_features(
             h = h + velocity
 
 
-def parts(G, D, n, layer, compose, mode="independent", field=None):
+def parts(
+    G: Any, D: Any, n: int, layer: Any, compose: Callable, mode: str = "independent", field: dict | None = None
+) -> tuple[Callable, Any]:
     """(to_image, score) for `n` activations of `layer`:
     by whole networks or, for an `Overlay`, by the hole's part of them."""
     G, terms = for_inference(G), terms_of(D, mode, field)
@@ -111,19 +116,19 @@ def parts(G, D, n, layer, compose, mode="independent", field=None):
 
 
 def refine(
-    G,
-    D,
-    h,
+    G: Any,
+    D: Any,
+    h: torch.Tensor,
     *,
-    layer,
-    compose=identity,
-    mode="independent",
-    field=None,
-    steps=50,
-    step_size=0.1,
-    momentum=0.9,
-    **options,
-):
+    layer: Any,
+    compose: Callable = identity,
+    mode: str = "independent",
+    field: dict | None = None,
+    steps: int = 50,
+    step_size: float = 0.1,
+    momentum: float = 0.9,
+    **options: Any,
+) -> Iterator[tuple[int, dict]]:
     """`refine_features` for activations h (N, C, H, W) of `layer` of a Generator:
     L = -log D(compose(G_rest(h))) (report, V).
 
@@ -144,7 +149,18 @@ def refine(
     )
 
 
-def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, momentum=0.9, saturating=False):
+def record_field(
+    G: Any,
+    D: Any,
+    h: torch.Tensor,
+    *,
+    layer: Any,
+    compose: Callable = identity,
+    steps: int = 50,
+    step_size: float = 0.1,
+    momentum: float = 0.9,
+    saturating: bool = False,
+) -> dict:
     """The field of N companions h (N, C, H, W), usually training images:
     what `refine(..., mode="field", field=...)` plays back.
 
@@ -172,7 +188,7 @@ def record_field(G, D, h, *, layer, compose=identity, steps=50, step_size=0.1, m
     return {**recorder.table(), **{k: torch.tensor(v, dtype=torch.float64) for k, v in path.items()}}
 
 
-def check_path(field, **path):
+def check_path(field: dict, **path: Any) -> None:
     """Raise ValueError unless the field was recorded on the path that is to be walked:
     its statistics belong to each step."""
     for name, value in path.items():
@@ -183,7 +199,17 @@ def check_path(field, **path):
             )
 
 
-def refine_all(G, D, z, *, layer, batch_size=64, compose=None, key=(0,), **options):
+def refine_all(
+    G: Any,
+    D: Any,
+    z: torch.Tensor,
+    *,
+    layer: Any,
+    batch_size: int = 64,
+    compose: Callable | None = None,
+    key: tuple = (0,),
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Refine G(z) for any number of latents in fixed micro-batches by index; (images, logits) on z's device.
 
     `compose(x, rows)` gets the slice of images it is called for, so that row i keeps its own context; `Overlay` is one.
@@ -194,7 +220,7 @@ def refine_all(G, D, z, *, layer, batch_size=64, compose=None, key=(0,), **optio
         rows = slice(start, min(start + batch_size, len(z)))
         with frozen(G), torch.no_grad():
             h = G.to_features(z[rows], layer)
-        bound = identity if compose is None else lambda x, rows=rows: compose(x, rows)
+        bound: Callable = identity if compose is None else lambda x, rows=rows: compose(x, rows)
         bound = compose.rows(rows) if isinstance(compose, Overlay) else bound
         state = last(refine(G, D, h, layer=layer, compose=bound, key=(*key, start), **options))
         images.append(state["images"])

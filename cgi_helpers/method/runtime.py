@@ -7,14 +7,17 @@ import platform
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def pick_device(name="auto"):
+def pick_device(name: str = "auto") -> torch.device:
     """Return a `torch.device`; `auto` prefers CUDA. Raises ValueError for an unknown or absent device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,7 +34,7 @@ def pick_device(name="auto"):
     return torch.device(name)
 
 
-def fast_dtype(device):
+def fast_dtype(device: str | torch.device) -> torch.dtype | None:
     """bfloat16 where the hardware has units for it, else None (plain float32).
 
     Emulated bfloat16 is slower than float32, so a CPU counts only with AVX512-BF16 or AMX, a GPU only from Ampere (8.0)
@@ -44,7 +47,7 @@ def fast_dtype(device):
     return torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & cpu_features() else None
 
 
-def cpu_features(cpuinfo=CPUINFO):
+def cpu_features(cpuinfo: Any = CPUINFO) -> set:
     """Names of what this CPU can do, as torch tells them;
     older versions of torch do not, then as Linux tells them, else none."""
     if hasattr(torch.cpu, "get_capabilities"):
@@ -53,7 +56,7 @@ def cpu_features(cpuinfo=CPUINFO):
     return {name for line in lines if line.startswith("flags") for name in line.split()}
 
 
-def accelerate(net, device, amp=True):
+def accelerate(net: nn.Module, device: str | torch.device, amp: bool = True) -> nn.Module:
     """Move `net` to `device`, lay convolutions out channels-last and set its mixed precision.
 
     Networks of this package read their own `amp` attribute and always return float32, so no loop has to
@@ -64,20 +67,20 @@ def accelerate(net, device, amp=True):
     return net
 
 
-def autocast(net, x):
+def autocast(net: Any, x: torch.Tensor) -> Any:
     """The context in which `net` runs on `x`: its own `amp` dtype, or full precision (None)."""
     amp = getattr(net, "amp", None)
     return torch.autocast(x.device.type, amp) if amp else contextlib.nullcontext()
 
 
-def clock(device):
+def clock(device: str | torch.device) -> float:
     """Seconds by a steady clock, once everything that was queued on `device` has finished."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def generator(*keys):
+def generator(*keys: Any) -> torch.Generator:
     """A CPU `torch.Generator` whose stream depends on `keys` only, e.g. `generator(seed, "z", step)`.
 
     One generator per image or per step makes every draw independent of batch size, of the number of
@@ -87,14 +90,14 @@ def generator(*keys):
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def draw_z(n, z_dim, prior, *keys, device="cpu"):
+def draw_z(n: int, z_dim: int, prior: str, *keys: Any, device: str | torch.device = "cpu") -> torch.Tensor:
     """`n` latents (n, z_dim), row i from `generator(*keys, i)`; prior `normal` = N(0, 1), `uniform` = U[-1, 1]."""
     if prior not in ("normal", "uniform"):
         raise ValueError(f"Unknown latent prior {prior!r}: use 'normal' or 'uniform'.")
     return torch.stack([_draw(z_dim, prior, generator(*keys, i)) for i in range(n)]).to(device)
 
 
-def draw_z_batch(n, z_dim, prior, *keys, device="cpu"):
+def draw_z_batch(n: int, z_dim: int, prior: str, *keys: Any, device: str | torch.device = "cpu") -> torch.Tensor:
     """As `draw_z` but one stream for the whole batch (training, where rows need no identity)."""
     return _draw((n, z_dim), prior, generator(*keys)).to(device)
 
@@ -106,7 +109,7 @@ def _draw(shape, prior, rng):
 
 
 @contextlib.contextmanager
-def frozen(*nets):
+def frozen(*nets: Any) -> Iterator[None]:
     """Evaluation mode and no parameter gradients inside; modes and flags are restored afterwards."""
     before = [(m, m.training) for net in nets for m in net.modules()]
     flags = [(p, p.requires_grad) for net in nets for p in net.parameters()]
@@ -122,7 +125,7 @@ def frozen(*nets):
 
 
 @contextlib.contextmanager
-def interrupt_between_steps():
+def interrupt_between_steps() -> Iterator[Any]:
     """Inside, Ctrl-C only sets the yielded event, so that a loop can end its step and save; pressed again, it raises.
 
     Without this an interrupt could arrive between the updates of D and of G:
@@ -148,7 +151,7 @@ def interrupt_between_steps():
         signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
-def last(loop, progress=None, total=None):
+def last(loop: Iterator, progress: Any = None, total: int | None = None) -> Any:
     """Exhaust a loop that yields `(step, state)` and return the last state.
 
     `progress`: a text to show a tqdm bar under, or None for silence.
@@ -163,6 +166,6 @@ def last(loop, progress=None, total=None):
     return state
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Name -> version of what results depend on."""
     return {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}

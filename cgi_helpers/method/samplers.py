@@ -8,6 +8,7 @@ well; "logits": (n,) scores of the samples; ...}. Every sampler raises ValueErro
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +25,16 @@ LEAST = 1e-4  # acceptance below which rejection gives up
 class Calibrated(nn.Module):
     """D with the logits scale * l + shift (see `calibrate`); it judges every image by itself (no mode "batch")."""
 
-    def __init__(self, D, scale=1.0, shift=0.0):
+    def __init__(self, D: nn.Module, scale: float = 1.0, shift: float = 0.0) -> None:
         super().__init__()
         self.D, self.scale, self.shift = for_inference(D), scale, shift
         self.channels, self.size = getattr(D, "channels", None), getattr(D, "size", None)
 
-    def forward(self, x, mode="auto"):
+    def forward(self, x: torch.Tensor, mode: str = "auto") -> torch.Tensor:
         return self.scale * self.D(x, mode) + self.shift
 
 
-def calibrate(real, fake, kind="platt"):
+def calibrate(real: torch.Tensor, fake: torch.Tensor, kind: str = "platt") -> tuple[float, float]:
     """(scale, shift) with which sigmoid(scale * l + shift) is how often an image of logit l is real, both kinds
     weighted alike.
 
@@ -68,7 +69,7 @@ def calibrate(real, fake, kind="platt"):
     return (*w.tolist(), 0.0)[:2]
 
 
-def reliability(real, fake, bins=10):
+def reliability(real: torch.Tensor, fake: torch.Tensor, bins: int = 10) -> dict:
     """Is D(x) = sigmoid(logit) a frequency? From logits real (N,) and fake (M,), both kinds weighted alike:
 
     {"confidence", "frequency", "share": (bins,) mean D, frequency of "real" and weight of each bin of D (NaN: empty);
@@ -106,7 +107,7 @@ def _ready(G, D, n):
 
 
 @torch.no_grad()
-def scores(D, x):
+def scores(D: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Logits (N,) of images x, each by itself, in passes of BLOCK; ValueError unless all are finite."""
     return _finite(torch.cat([D(part, "independent") for part in x.split(BLOCK)]))
 
@@ -125,7 +126,7 @@ def _facts(G_calls, D_calls, gradients=0, **more):
 # The samplers
 
 
-def plain(G, D, n, *, key, prior="normal"):
+def plain(G: nn.Module, D: nn.Module, n: int, *, key: tuple, prior: str = "normal") -> tuple[torch.Tensor, dict]:
     """G(z), z from the prior; D only scores the result, which is not counted."""
     G, D, device = _ready(G, D, n)
     images, logits = _look(G, D, draw_z(n, G.z_dim, prior, *key, device=device))
@@ -157,7 +158,17 @@ def _reject(propose, n, key, burn_in, percentile, budget):
     return images, {"logits": logits, "acceptance": accepted / tried, "proposals": tried + len(seen), "rises": rises}
 
 
-def rejection(G, D, n, *, key, burn_in=5_000, percentile=None, budget=50_000, prior="normal"):
+def rejection(
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    burn_in: int = 5_000,
+    percentile: float | None = None,
+    budget: int = 50_000,
+    prior: str = "normal",
+) -> tuple[torch.Tensor, dict]:
     """Discriminator rejection sampling (Azadi et al. 2019, algorithm 1).
 
     A proposal of logit l is accepted with probability sigmoid(F), F = l - M - log(1 - exp(l - M - 1e-6)) - gamma,
@@ -174,7 +185,18 @@ def rejection(G, D, n, *, key, burn_in=5_000, percentile=None, budget=50_000, pr
     return images, _facts(facts["proposals"], facts["proposals"], **facts)
 
 
-def metropolis_hastings(G, D, n, *, key, real=None, chains=500, burn_in=100, thin=20, prior="normal"):
+def metropolis_hastings(
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    real: torch.Tensor | None = None,
+    chains: int = 500,
+    burn_in: int = 100,
+    thin: int = 20,
+    prior: str = "normal",
+) -> tuple[torch.Tensor, dict]:
     """Metropolis-Hastings GAN (Turner et al. 2019): chains in z with proposals from the prior, each accepted with
     probability min(1, (1 / D(x) - 1) / (1 / D(x') - 1)) = min(1, exp(l' - l)).
 
@@ -236,7 +258,9 @@ def _walk(G, D, n, key, prior, gain, steps, step_size, noise):
     return images, _facts(n * (steps + 1), n * steps, n * steps, logits=logits)
 
 
-def langevin(G, D, n, *, key, steps=50, step_size=0.01, prior="normal"):
+def langevin(
+    G: nn.Module, D: nn.Module, n: int, *, key: tuple, steps: int = 50, step_size: float = 0.01, prior: str = "normal"
+) -> tuple[torch.Tensor, dict]:
     """Discriminator driven latent sampling (Che et al. 2020, algorithm 1): z <- z - step_size / 2 * grad E(z) +
     sqrt(step_size) * N(0, 1) with the energy E(z) = -log p(z) - l(G(z)), unadjusted (a large step widens the
     result)."""
@@ -249,7 +273,18 @@ def langevin(G, D, n, *, key, steps=50, step_size=0.01, prior="normal"):
     return _walk(G, D, n, key, prior, gain, steps, step_size / 2, math.sqrt(step_size))
 
 
-def gradient_flow(G, D, n, *, key, divergence="KL", steps=25, step_size=0.01, gamma=0.01, prior="normal"):
+def gradient_flow(
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    divergence: str = "KL",
+    steps: int = 25,
+    step_size: float = 0.01,
+    gamma: float = 0.01,
+    prior: str = "normal",
+) -> tuple[torch.Tensor, dict]:
     """Discriminator gradient flow in z (Ansari et al. 2021): z <- z - step_size * grad f'(r) + sqrt(2 gamma step_size)
     * N(0, 1), r = p_G / p_real = exp(-l). "KL": f' = log r + 1, climbs l; "JS": f' = log(2 r / (1 + r)), climbs log(1
     + exp(l))."""
@@ -262,7 +297,18 @@ def gradient_flow(G, D, n, *, key, divergence="KL", steps=25, step_size=0.01, ga
     return _walk(G, D, n, key, prior, gain, steps, step_size, math.sqrt(2 * gamma * step_size))
 
 
-def optimal_transport(G, D, n, *, key, layer, steps=20, step_size=0.01, lipschitz=None, prior="normal"):
+def optimal_transport(
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    layer: int,
+    steps: int = 20,
+    step_size: float = 0.01,
+    lipschitz: float | None = None,
+    prior: str = "normal",
+) -> tuple[torch.Tensor, dict]:
     """Discriminator optimal transport (Tanaka 2019): activations h of `layer` (the last: pixels) descend |h - h_0 +
     0.001|_2 - l(h) / K from h_0, as far as the gain pays the way. K = `lipschitz`, or the largest |l - l'| / |h - h'|
     of 500 pairs."""
@@ -294,7 +340,18 @@ def optimal_transport(G, D, n, *, key, layer, steps=20, step_size=0.01, lipschit
     return images, _facts(n * (steps + 1), n * steps, n * steps, logits=scores(D, images), lipschitz=K)
 
 
-def collaborative(G, D, n, *, key, layer, steps=20, step_size=0.1, prior="normal", **options):
+def collaborative(
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    layer: int,
+    steps: int = 20,
+    step_size: float = 0.1,
+    prior: str = "normal",
+    **options: Any,
+) -> tuple[torch.Tensor, dict]:
     """Collaborative sampling (Liu et al. 2020): activations of `layer` climb the gradient of D, best of a D that was
     shaped for that. options: those of `refine`."""
     device = _ready(G, D, n)[2]
@@ -306,8 +363,19 @@ def collaborative(G, D, n, *, key, layer, steps=20, step_size=0.1, prior="normal
 
 
 def collaborative_rejection(
-    G, D, n, *, key, layer, steps=20, judge=None, burn_in=1_000, percentile=None, budget=50_000, **options
-):
+    G: nn.Module,
+    D: nn.Module,
+    n: int,
+    *,
+    key: tuple,
+    layer: int,
+    steps: int = 20,
+    judge: nn.Module | None = None,
+    burn_in: int = 1_000,
+    percentile: float | None = None,
+    budget: int = 50_000,
+    **options: Any,
+) -> tuple[torch.Tensor, dict]:
     """The last step of Liu et al. (2020): `collaborative` samples are the proposals of `rejection`, by `judge`, by
     default D.
 

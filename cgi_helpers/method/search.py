@@ -1,6 +1,8 @@
 """Semantic inpainting (Yeh et al. 2017): find the z whose image fits the known pixels around the hole."""
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ class State(dict):
     """What a step of the search yields;
     "fill" (G of the whole image, which the loss does not need) is made when it is read."""
 
-    def __init__(self, fill, entries):
+    def __init__(self, fill: Callable, entries: dict) -> None:
         super().__init__(entries)
         self._fill = fill
 
@@ -30,7 +32,7 @@ class State(dict):
             return self.setdefault(key, self._fill())
 
 
-def check_problem(G, y, mask, z):
+def check_problem(G: Any, y: torch.Tensor, mask: torch.Tensor, z: torch.Tensor) -> None:
     """Raise ValueError in one sentence unless images y (N, C, H, W), mask and starts z fit G and each other.
 
     z: (N, z_dim) or (N, starts, z_dim) for a G that knows its `z_dim`, (N, ...) of any shape for another one.
@@ -50,7 +52,7 @@ def check_problem(G, y, mask, z):
         )
 
 
-def seen_box(weight):
+def seen_box(weight: torch.Tensor) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of the pixels that count in any image: the smallest box around weight > 0."""
     rows, columns = (torch.nonzero((weight > 0).any(0)[0].any(dim))[:, 0] for dim in (1, 0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -59,7 +61,17 @@ def seen_box(weight):
 class Problem:
     """The context loss and its gradient for rows of images: sees of G only the pixels that the weight W counts."""
 
-    def __init__(self, G, D, y, mask, window, lam, saturating, shape=(-1,)):
+    def __init__(
+        self,
+        G: Any,
+        D: Any,
+        y: torch.Tensor,
+        mask: torch.Tensor,
+        window: int,
+        lam: float,
+        saturating: bool,
+        shape: tuple = (-1,),
+    ) -> None:
         self.G, self.lam, self.saturating, self.shape = G, lam, saturating, shape
         self.D = None if D is None else Score(terms_of(D))
         weight = weight_map(mask.to(y), window)
@@ -67,12 +79,12 @@ class Problem:
         top, bottom, left, right = self.box = seen_box(weight) if self.partly else (0, y.shape[2], 0, y.shape[3])
         self.y, self.weight = (t[..., top:bottom, left:right].contiguous() for t in (y, weight))
 
-    def render(self, z):
+    def render(self, z: torch.Tensor) -> torch.Tensor:
         """The pixels inside the box of G's images of latents z (n, numbers)."""
         z = z.view(len(z), *self.shape)
         return self.G.to_region(self.G.to_features(z, 0), 0, self.box) if self.partly else self.G(z)
 
-    def __call__(self, z, rows):
+    def __call__(self, z: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(context, prior (n,), gradient of their sum (n, z_dim))
         at latents z (n, z_dim) of the images `rows` (LongTensor)."""
         z = z.detach().requires_grad_()
@@ -97,10 +109,10 @@ class Problem:
 class Momentum:
     """Nesterov momentum 0.9, lr times 0.95 every 100 iterations (author)."""
 
-    def __init__(self, z, lr, iterations, whiten):
+    def __init__(self, z: torch.Tensor, lr: float, iterations: int, whiten: torch.Tensor | None) -> None:
         self.velocity, self.lr = torch.zeros_like(z), lr
 
-    def step(self, z, gradient, rows, step):
+    def step(self, z: torch.Tensor, gradient: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """The new z of `rows`."""
         before = self.velocity[rows]
         velocity = 0.9 * before - self.lr * 0.95 ** (step // 100) * gradient
@@ -112,7 +124,7 @@ class Adam:
     """Adam, cosine decay of lr to a tenth;
     with `whiten` in the coordinates u of z = whiten @ u and with shorter memory."""
 
-    def __init__(self, z, lr, iterations, whiten):
+    def __init__(self, z: torch.Tensor, lr: float, iterations: int, whiten: torch.Tensor | None) -> None:
         self.first, self.second, self.lr, self.iterations, self.whiten = (
             torch.zeros_like(z),
             torch.zeros_like(z),
@@ -123,7 +135,7 @@ class Adam:
         # a white gradient needs some 15 steps, not hundreds
         self.betas = (0.9, 0.999) if whiten is None else (0.8, 0.95)
 
-    def step(self, z, gradient, rows, step):
+    def step(self, z: torch.Tensor, gradient: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         """The new z of `rows`."""
         gradient = gradient if self.whiten is None else gradient @ self.whiten
         a, b = self.betas
@@ -135,23 +147,23 @@ class Adam:
 
 
 def find_latent(
-    G,
-    D,
-    y,
-    mask,
+    G: Any,
+    D: Any,
+    y: torch.Tensor,
+    mask: torch.Tensor,
     *,
-    z,
-    iterations=1000,
-    optimiser="nesterov",
-    lr=0.01,
-    lam=1e-4,
-    window=7,
-    saturating=False,
-    clip=None,
-    whiten=None,
-    patience=None,
-    least_gain=0.01,
-):
+    z: torch.Tensor,
+    iterations: int = 1000,
+    optimiser: str = "nesterov",
+    lr: float = 0.01,
+    lam: float = 1e-4,
+    window: int = 7,
+    saturating: bool = False,
+    clip: float | None = None,
+    whiten: torch.Tensor | None = None,
+    patience: int | None = None,
+    least_gain: float = 0.01,
+) -> Iterator[tuple[int, dict]]:
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
     y (N, C, H, W) in [-1, 1]; mask (1 or N, 1, H, W); z (N, z_dim) starts, left unchanged, or (N, starts, z_dim):
@@ -217,7 +229,14 @@ def find_latent(
         z = z.index_copy(0, rows, new.clamp(-clip, clip) if clip else new)
 
 
-def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_gain=0.01):
+def check_options(
+    optimiser: str,
+    iterations: int,
+    lr: float,
+    whiten: torch.Tensor | None = None,
+    patience: int | None = None,
+    least_gain: float = 0.01,
+) -> None:
     """Raise ValueError in one sentence for an option of the search out of range."""
     if optimiser not in OPTIMISERS:
         raise ValueError(f"Unknown optimiser {optimiser!r}: use one of {', '.join(OPTIMISERS)}.")
@@ -235,7 +254,16 @@ def check_options(optimiser, iterations, lr, whiten=None, patience=None, least_g
         raise ValueError(f"The least gain must be a share from 0 to below 1 but is {least_gain!r}.")
 
 
-def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(0,)):
+def whitening(
+    G: nn.Module,
+    mask: torch.Tensor,
+    *,
+    window: int = 7,
+    samples: int = 256,
+    rounds: int = 6,
+    prior: str = "normal",
+    key: tuple = (0,),
+) -> torch.Tensor:
     """The symmetric matrix (z_dim, z_dim) in whose coordinates the gradient of the context loss is white on average.
 
     A few directions of z move the ring around the hole hundreds of times more than others, so that one step size cannot
@@ -259,7 +287,9 @@ def whitening(G, mask, *, window=7, samples=256, rounds=6, prior="normal", key=(
     return ((vectors * (values / values.mean()).clamp_min(1e-4) ** -0.5) @ vectors.T).to(parameter.dtype)
 
 
-def best_starts(G, y, mask, candidates, *, window=7, batch=256):
+def best_starts(
+    G: nn.Module, y: torch.Tensor, mask: torch.Tensor, candidates: torch.Tensor, *, window: int = 7, batch: int = 256
+) -> torch.Tensor:
     """For each image the candidate z (K, z_dim) of the lowest context loss: (N, z_dim).
 
     One forward pass of G per candidate, shared by all images, instead of iterations per image: screening a thousand

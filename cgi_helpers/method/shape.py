@@ -1,6 +1,10 @@
 """Discriminator shaping (report, III.C): fine-tune D on real images against refined samples."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import torch
+from torch import nn
 
 from .losses import discriminator_loss, r1_penalty
 from .refine import identity, refine
@@ -8,42 +12,42 @@ from .runtime import draw_z_batch, frozen, last
 from .train import adam, batch_index
 
 
-def whole(real):
+def whole(real: torch.Tensor) -> Callable:
     """No composition, whatever the real images: D judges the whole refined sample."""
     return identity
 
 
-def one_by_one(function, slices):
+def one_by_one(function: Callable, slices: list[slice]) -> list:
     """[function(s) for s in slices]: one process refines the whole batch."""
     return [function(s) for s in slices]
 
 
 def shape_discriminator(
-    G,
-    D,
-    images,
-    z,
+    G: Any,
+    D: nn.Module,
+    images: Any,
+    z: Any,
     *,
-    iterations,
-    layer,
-    refine_steps=50,
-    step_size=0.1,
-    compose=whole,
-    mode="batch",
-    stop="best",
-    threshold=0.0,
-    batch_size=60,
-    lr=2e-4,
-    r1=0.0,
-    prior="normal",
-    micro_batch=None,
-    share=one_by_one,
-    agree=lambda net: None,
-    seed=0,
-    start=0,
-    optimisers=None,
-    device="cpu",
-):
+    iterations: int,
+    layer: int,
+    refine_steps: int = 50,
+    step_size: float = 0.1,
+    compose: Callable = whole,
+    mode: str = "batch",
+    stop: str = "best",
+    threshold: float = 0.0,
+    batch_size: int = 60,
+    lr: float = 2e-4,
+    r1: float = 0.0,
+    prior: str = "normal",
+    micro_batch: int | None = None,
+    share: Callable = one_by_one,
+    agree: Callable = lambda net: None,
+    seed: int = 0,
+    start: int = 0,
+    optimisers: Sequence | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[tuple[int, dict]]:
     """Shape D in place; yields (iteration, state) from start + 1 to iterations; G is left untouched.
 
     images: a `data.Split` (the pool); z (pool, z_dim) its encodings, or None: draws from the prior. Each iteration

@@ -1,11 +1,13 @@
 """Any generator, cut in two: z -> features -> image, as the refinement needs it."""
 
+from collections.abc import Callable
+
 from torch import is_tensor, nn
 
 from .models import for_inference
 
 
-def split(G, at):
+def split(G: nn.Module, at: int | str) -> tuple[Callable, Callable]:
     """(to_features, to_image) of a frozen copy of G, cut behind the submodule named `at` ("blocks.2"),
     or number `at` of a Sequential.
 
@@ -29,7 +31,7 @@ def split(G, at):
             f"There is no submodule {at!r} in this {type(net).__name__}: "
             f"use one of {', '.join(n for n in modules if n)}."
         )
-    inputs = []
+    inputs: list = []
 
     def run(arguments, replace):
         """(output of G, outputs of the submodule); `replace(h)`: what takes the output's place."""

@@ -4,30 +4,34 @@ Every draw is a function of (seed, step), so a loop that starts at `start` from 
 optimisers repeats an uninterrupted one bit for bit on a CPU.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from .losses import context_loss, discriminator_loss, generator_loss, r1_penalty
 from .masks import MASKS, center_mask, named_mask, weight_map
 from .runtime import draw_z_batch, frozen, generator
 
 
-def adam(net, lr, beta1=0.5):
+def adam(net: nn.Module, lr: float, beta1: float = 0.5) -> torch.optim.Optimizer:
     """Adam as DCGAN uses it (beta2 = 0.999), fused update."""
     return torch.optim.Adam(net.parameters(), lr, betas=(beta1, 0.999), fused=True)
 
 
-def classifier_optimiser(C, lr=2e-3):
+def classifier_optimiser(C: nn.Module, lr: float = 2e-3) -> torch.optim.Optimizer:
     """AdamW of the classifier."""
     return torch.optim.AdamW(C.parameters(), lr, weight_decay=0.05, fused=True)
 
 
-def encoder_optimiser(E, lr=1e-3):
+def encoder_optimiser(E: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
     """Adam of the encoder."""
     return torch.optim.Adam(E.parameters(), lr, fused=True)
 
 
-def batch_index(step, n, batch_size, *keys):
+def batch_index(step: int, n: int, batch_size: int, *keys: Any) -> torch.Tensor:
     """Indices of training batch `step` (from 0): a fresh permutation of range(n) per epoch, no batch crosses it."""
     per_epoch = max(1, n // batch_size)
     epoch, i = divmod(step, per_epoch)
@@ -35,13 +39,13 @@ def batch_index(step, n, batch_size, *keys):
     return order[i * batch_size : (i + 1) * batch_size]
 
 
-def mirrored(x, *keys):
+def mirrored(x: torch.Tensor, *keys: Any) -> torch.Tensor:
     """Images x (N, C, H, W), each mirrored left to right with probability 1/2, drawn from `keys`."""
     turn = torch.rand(len(x), generator=generator(*keys)) < 0.5
     return torch.where(turn.view(-1, 1, 1, 1).to(x.device), x.flip(3), x)
 
 
-def follow(average, net, decay):
+def follow(average: nn.Module, net: nn.Module, decay: float) -> None:
     """Move weights and statistics of `average` the share 1 - decay of the way to those of `net`, in place."""
     with torch.no_grad():
         for mean, now in zip(average.state_dict().values(), net.state_dict().values()):
@@ -49,25 +53,25 @@ def follow(average, net, decay):
 
 
 def train_gan(
-    G,
-    D,
-    images,
+    G: nn.Module,
+    D: nn.Module,
+    images: Any,
     *,
-    iterations,
-    batch_size=64,
-    g_updates=1,
-    lr=2e-4,
-    beta1=0.5,
-    prior="normal",
-    average=None,
-    decay=0.999,
-    r1=0.0,
-    mirror=False,
-    seed=0,
-    start=0,
-    optimisers=None,
-    device="cpu",
-):
+    iterations: int,
+    batch_size: int = 64,
+    g_updates: int = 1,
+    lr: float = 2e-4,
+    beta1: float = 0.5,
+    prior: str = "normal",
+    average: nn.Module | None = None,
+    decay: float = 0.999,
+    r1: float = 0.0,
+    mirror: bool = False,
+    seed: int = 0,
+    start: int = 0,
+    optimisers: Sequence | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[tuple[int, dict]]:
     """Train G and D in place; yields (step, state) after every iteration, step from start + 1 to iterations.
 
     images: a `data.Split`. Per iteration one D step on discriminator_loss, then `g_updates` G steps on
@@ -112,7 +116,18 @@ def train_gan(
         )
 
 
-def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, start=0, optimisers=None, device="cpu"):
+def train_classifier(
+    C: nn.Module,
+    images: Any,
+    *,
+    iterations: int,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    seed: int = 0,
+    start: int = 0,
+    optimisers: Sequence | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[tuple[int, dict]]:
     """Train C in place with AdamW, one-cycle learning rate; yields (step, {"loss", "optimisers"}).
 
     Images are mirrored at random where the split says that this keeps their meaning (`flips`).
@@ -132,7 +147,7 @@ def train_classifier(C, images, *, iterations, batch_size=128, lr=2e-3, seed=0, 
         yield step + 1, {"loss": loss.detach(), "optimisers": (opt,)}
 
 
-def training_masks(n, size, step, seed):
+def training_masks(n: int, size: int, step: int, seed: int) -> torch.Tensor:
     """(n, 1, size, size) masks of encoder batch `step`: half of them the centre hole, half random kinds."""
     rng = generator(seed, "encoder masks", step)
     kinds = list(MASKS)
@@ -141,20 +156,20 @@ def training_masks(n, size, step, seed):
 
 
 def train_encoder(
-    E,
-    G,
-    images,
+    E: nn.Module,
+    G: nn.Module,
+    images: Any,
     *,
-    iterations,
-    batch_size=64,
-    lr=1e-3,
-    window=7,
-    prior="normal",
-    seed=0,
-    start=0,
-    optimisers=None,
-    device="cpu",
-):
+    iterations: int,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    window: int = 7,
+    prior: str = "normal",
+    seed: int = 0,
+    start: int = 0,
+    optimisers: Sequence | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[tuple[int, dict]]:
     """Train E(y * M, M) -> z in place through the frozen G; yields (step, {"loss", "optimisers"}).
 
     Half of each batch are training images, half are G's own samples. Loss per image: the search's weighted context

@@ -142,18 +142,18 @@ CLAIMS = (
 PAIRS = tuple(dict.fromkeys((c.method, c.other) for c in CLAIMS))  # what `card_table` has to compare
 
 
-def side(row):
+def side(row: dict) -> int:
     """+1, -1 or 0: the method is better, worse, or neither is shown."""
     return 0 if row["p_holm"] >= LEVEL else 1 if row["mean"] > 0 else -1
 
 
-def evidence(metric, row):
+def evidence(metric: str, row: dict) -> str:
     """One comparison in words."""
     low, high = row["ci95"]
     return f"{NAMES.get(metric, metric)} {row['mean']:+.3g} [{low:.3g}, {high:.3g}]"
 
 
-def decide(claim, table):
+def decide(claim: Claim, table: dict) -> tuple[str, str]:
     """(verdict, evidence) of one claim."""
     pair = table["pairs"].get(f"{claim.method} - {claim.other}")
     missing = [name for name in (claim.method, claim.other) if name not in table["methods"]]
@@ -171,7 +171,7 @@ def decide(claim, table):
     return "undecided", f"{why}: {words}"
 
 
-def disagreement(table):
+def disagreement(table: dict) -> tuple[str, str]:
     """Report VI: pairs of methods of which PSNR prefers one and a measure of realism the other."""
     found = [
         f"{pair} ({evidence('psnr', row['psnr'])}, {evidence(m, row[m])})"
@@ -182,7 +182,7 @@ def disagreement(table):
     return ("confirmed", "; ".join(found[:3])) if found else ("undecided", "no pair of this table shows it")
 
 
-def corner(table):
+def corner(table: dict) -> tuple[str, str]:
     """The aim: a collaborative method that no other beats, neither in PSNR nor in realism."""
     measures = [m for m in ("psnr", *REALISM[1:]) if m in table["leaders"]]
     beaten = {
@@ -203,7 +203,7 @@ SPECIAL = (
 )
 
 
-def judge(table):
+def judge(table: dict) -> list[dict]:
     """[{"source", "claim", "verdict", "evidence"}] of every claim, from a `judges.card_table`."""
     rows = [(c.source, c.text, *decide(c, table)) for c in CLAIMS]
     rows += [(source, text, *rule(table)) for source, text, rule in SPECIAL]

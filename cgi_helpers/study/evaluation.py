@@ -1,6 +1,9 @@
 """Scores of completions: per image, and as a table of means with intervals and of paired gains."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from ..method.masks import composite
 from . import metrics, statistics
@@ -19,14 +22,16 @@ PAIRS = {
 }
 
 
-def semantic(G, z, y, mask, batch=500):
+def semantic(G: nn.Module, z: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, batch: int = 500) -> torch.Tensor:
     """Composites (N, C, H, W) of semantic inpainting: the hole from G(z), the rest from y."""
     with torch.no_grad():
         x = torch.cat([G(z[i : i + batch]) for i in range(0, len(z), batch)])
     return composite(y, x, mask)
 
 
-def classify(C, images, device="cpu", batch=500):
+def classify(
+    C: nn.Module, images: Any, device: str | torch.device = "cpu", batch: int = 500
+) -> tuple[torch.Tensor, float]:
     """(features (N, 128), accuracy) of a classifier on a `data.Split`."""
     C.eval()
     with torch.no_grad():
@@ -35,7 +40,9 @@ def classify(C, images, device="cpu", batch=500):
     return f.cpu(), float(right)
 
 
-def score(x, y, mask, C, labels, batch=500):
+def score(
+    x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, C: nn.Module, labels: torch.Tensor, batch: int = 500
+) -> dict[str, torch.Tensor]:
     """Everything measured on one method's composites:
     {metric: (N,)} plus "features" (N, 128), "probabilities" (N, classes)."""
     C.eval()
@@ -60,7 +67,9 @@ def score(x, y, mask, C, labels, batch=500):
     return {k: torch.cat([o[k] for o in out]).cpu() for k in out[0]}
 
 
-def summarise(scores, reference, resamples, seed=0, aliases=None, pairs=PAIRS):
+def summarise(
+    scores: dict, reference: Any, resamples: int, seed: int = 0, aliases: dict | None = None, pairs: Any = PAIRS
+) -> dict:
     """{"methods": {row: {metric: V}}, each of the pairs: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
 
     `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.

@@ -5,6 +5,9 @@ can be compared image by image: {metric: (N,)}, "features" and "features_2" (N, 
 (N, C, H, W) uint8.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -46,13 +49,13 @@ RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signe
 class MixerBlock(nn.Module):
     """One layer of an MLP-Mixer: an MLP over the tokens of each channel, then one over the channels of each token."""
 
-    def __init__(self, tokens, width):
+    def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
         self.norm_tokens, self.norm_channels = nn.LayerNorm(width), nn.LayerNorm(width)
         self.tokens = nn.Sequential(nn.Linear(tokens, tokens), nn.GELU(), nn.Linear(tokens, tokens))
         self.channels = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, h):
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         h = h + self.tokens(self.norm_tokens(h).transpose(1, 2)).transpose(1, 2)
         return h + self.channels(self.norm_channels(h))
 
@@ -63,7 +66,15 @@ class Mixer(nn.Module):
     8 x 8 patches become tokens; `features` gives the numbers (2 x width unless said) before the last layer.
     """
 
-    def __init__(self, width=64, channels=1, size=64, classes=10, features=None, depth=3):
+    def __init__(
+        self,
+        width: int = 64,
+        channels: int = 1,
+        size: int = 64,
+        classes: int = 10,
+        features: int | None = None,
+        depth: int = 3,
+    ) -> None:
         super().__init__()
         self.amp, features = None, features or 2 * width
         self.patches = nn.Conv2d(channels, width, size // 8, size // 8)  # non-overlapping: a linear map per patch
@@ -71,23 +82,32 @@ class Mixer(nn.Module):
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(64 * width, features), nn.ReLU())
         self.head = nn.Linear(features, classes)
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """(N, features) non-negative float32 numbers before the last linear layer."""
         with autocast(self, x):
             h = self.body(self.blocks(self.patches(x).flatten(2).transpose(1, 2)))
         return h if h.dtype == torch.float64 else h.float()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x))
 
 
-def in_batches(function, images, size=500):
+def in_batches(function: Callable, images: torch.Tensor, size: int = 500) -> torch.Tensor:
     """function(images) for (N, ...) images, `size` at a time, without gradients, on the CPU."""
     with torch.no_grad():
         return torch.cat([function(images[i : i + size]).cpu() for i in range(0, len(images), size)])
 
 
-def train_detector(real, fake, *, iterations=300, batch_size=64, width=16, lr=1e-3, seed=0):
+def train_detector(
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    iterations: int = 300,
+    batch_size: int = 64,
+    width: int = 16,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> Any:
     """A fresh network that tells completions `fake` from originals `real`, (N, C, H, W) each: logits, large = original.
 
     GroupNorm, so that its verdict on an image depends on no other image. Random flips (images and completions alike).
@@ -110,7 +130,7 @@ def train_detector(real, fake, *, iterations=300, batch_size=64, width=16, lr=1e
     return D.eval().requires_grad_(False)
 
 
-def detectability(D, y, x):
+def detectability(D: Callable, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """(N,) numbers whose mean is the area under the ROC curve of detector D on originals y and completions x of them.
 
     0.5: nobody can tell; 1: every completion is found out. Image i carries its placements, P(y_i beats a completion)
@@ -121,7 +141,7 @@ def detectability(D, y, x):
     return wins.mean(1) + wins.mean(0) - wins.mean()
 
 
-def recognise(x, judges, labels=None):
+def recognise(x: torch.Tensor, judges: Sequence[nn.Module], labels: torch.Tensor | None = None) -> dict:
     """What two classifiers see in images x: {"features" (N, d), "label_agreement" (N,), and the second's "..._2"}.
 
     labels (N,) int64; None leaves the agreement out. Of originals it is the reference of the distances, and the floor.
@@ -135,7 +155,14 @@ def recognise(x, judges, labels=None):
     return card
 
 
-def score_card(x, y, mask, judges, labels=None, seconds=None):
+def score_card(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    mask: torch.Tensor,
+    judges: Sequence[nn.Module],
+    labels: torch.Tensor | None = None,
+    seconds: float | None = None,
+) -> dict[str, torch.Tensor]:
     """The card of completions x of originals y (N, C, H, W) with mask (1 or N, 1, H, W), by two classifiers `judges`.
 
     `seam` is the jump of the gradient across the border beyond that of the originals: below 0 it is smoother. A PSNR
@@ -157,18 +184,18 @@ def score_card(x, y, mask, judges, labels=None, seconds=None):
     }
 
 
-def join(parts):
+def join(parts: list[dict]) -> dict:
     """One card of the cards of consecutive images."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def cases(values, each=2):
+def cases(values: torch.Tensor, each: int = 2) -> dict[str, torch.Tensor]:
     """{"best", "median", "worst"}: indices (each) of images by values (N,), larger is better: a choice by rule."""
     order, n = values.argsort(descending=True), len(values)
     return {"best": order[:each], "median": order[(n - each) // 2 : (n - each) // 2 + each], "worst": order[n - each :]}
 
 
-def shippable(cards):
+def shippable(cards: dict) -> dict:
     """The cards without features and with the first images only: what an artifact keeps."""
     return {
         name: {
@@ -180,10 +207,12 @@ def shippable(cards):
     }
 
 
-DISTANCES = {"frechet_distance": metrics.frechet_limit, "kernel_distance": metrics.kernel_distance}
+DISTANCES: dict[str, Callable] = {"frechet_distance": metrics.frechet_limit, "kernel_distance": metrics.kernel_distance}
 
 
-def measures(card, reference, counts, weights):
+def measures(
+    card: dict[str, torch.Tensor], reference: dict[str, torch.Tensor], counts: torch.Tensor, weights: torch.Tensor
+) -> dict:
     """{metric: (estimate, draws)} of one card: means per image, and distances to the features of originals.
 
     counts: `statistics.bootstrap_counts` of the N images; weights: `statistics.jackknife_weights`, for distances.
@@ -201,7 +230,7 @@ def measures(card, reference, counts, weights):
     return found
 
 
-def draw(n, resamples, seed, clusters=()):
+def draw(n: int, resamples: int, seed: int, clusters: Sequence = ()) -> tuple[torch.Tensor, torch.Tensor]:
     """The resamples of `measures`: counts for means, weights for distances."""
     return (
         statistics.bootstrap_counts(n, resamples, seed, clusters),
@@ -209,12 +238,20 @@ def draw(n, resamples, seed, clusters=()):
     )
 
 
-def goodness(metric, values):
+def goodness(metric: str, values: Any) -> Any:
     """Estimate or draws turned so that larger is better; a seam is best at 0, the originals'."""
     return -abs(values) if metric == "seam" else -values if metric in SMALLER_IS_BETTER else values
 
 
-def card_table(cards, reference, pairs=(), floor=None, resamples=2000, seed=0, clusters=()):
+def card_table(
+    cards: dict,
+    reference: dict[str, torch.Tensor],
+    pairs: Sequence = (),
+    floor: dict | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    clusters: Sequence = (),
+) -> dict:
     """The table that every sentence and figure of the report card is written from; plain values, ready for JSON.
 
     cards: {method: card} of the same images; reference: `recognise` of originals that no card completes; floor: that of
@@ -246,12 +283,12 @@ def card_table(cards, reference, pairs=(), floor=None, resamples=2000, seed=0, c
     }
 
 
-def intervals(found):
+def intervals(found: dict) -> dict:
     """{metric: {"mean", "ci95"}} of `measures`."""
     return {m: statistics.interval(*v) for m, v in found.items()}
 
 
-def compare(found, cards, a, b, clusters=()):
+def compare(found: dict, cards: dict, a: str, b: str, clusters: Sequence = ()) -> dict:
     """{metric: {"mean", "ci95", "p"[, "median", "share"]}} of the paired gains of method a over b."""
     row = {}
     for m in (m for m in COMPARED if m in found[a] and m in found[b]):

@@ -1,5 +1,7 @@
 """Numbers: errors per image, the seam of a hole, distances between sets of images in a classifier's features."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -8,7 +10,7 @@ from ..method.runtime import generator
 RANGE = 2.0  # images lie in [-1, 1]
 
 
-def check_pairs(x, y):
+def check_pairs(x: torch.Tensor, y: torch.Tensor) -> None:
     """Raise ValueError, naming the images, unless x and y are (N, C, H, W) of one shape and finite."""
     if x.shape != y.shape:
         raise ValueError(f"Images to compare must have one shape but have {tuple(x.shape)} and {tuple(y.shape)}.")
@@ -22,7 +24,7 @@ def check_pairs(x, y):
             )
 
 
-def mean_in(values, region):
+def mean_in(values: torch.Tensor, region: torch.Tensor | None) -> torch.Tensor:
     """Mean per image (N,) of values (N, C, H, W); `region` (1 or N, 1, H, W) or None limits the pixels."""
     if region is None:
         return values.flatten(1).mean(1)
@@ -30,13 +32,13 @@ def mean_in(values, region):
     return (values * region).flatten(1).sum(1) / region.flatten(1).sum(1)
 
 
-def l1(x, y, region=None):
+def l1(x: torch.Tensor, y: torch.Tensor, region: torch.Tensor | None = None) -> torch.Tensor:
     """Mean |x - y| per image (N,), grey range 2; `region` (1 or N, 1, H, W) limits the pixels."""
     check_pairs(x, y)
     return mean_in((x.double() - y.double()).abs(), region)
 
 
-def psnr(x, y, region=None):
+def psnr(x: torch.Tensor, y: torch.Tensor, region: torch.Tensor | None = None) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB per image (N,), data range 2; `region` (1 or N, 1, H, W) limits the pixels.
 
     Infinite where the images are equal: `statistics.mean` refuses to average that.
@@ -45,7 +47,7 @@ def psnr(x, y, region=None):
     return 10 * torch.log10(RANGE**2 / mean_in((x.double() - y.double()) ** 2, region))
 
 
-def ssim_map(x, y, window=7):
+def ssim_map(x: torch.Tensor, y: torch.Tensor, window: int = 7) -> torch.Tensor:
     """SSIM per pixel (N, C, H - 6, W - 6) as scikit-image computes it: uniform window, sample covariance, range 2."""
     x, y = x.double(), y.double()
     c1, c2, n = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2, window**2
@@ -61,14 +63,14 @@ def ssim_map(x, y, window=7):
     return ((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
 
 
-def ssim(x, y, region=None, window=7):
+def ssim(x: torch.Tensor, y: torch.Tensor, region: torch.Tensor | None = None, window: int = 7) -> torch.Tensor:
     """Mean of `ssim_map` per image (N,); `region` (1 or N, 1, H, W) averages the map there only."""
     check_pairs(x, y)
     pad = window // 2
     return mean_in(ssim_map(x, y, window), None if region is None else region[..., pad:-pad, pad:-pad])
 
 
-def seam(x, mask):
+def seam(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean jump of the gradient across the border of the hole per image (N,), grey values per pixel; 0 on a ramp.
 
     For pixels a, b, c, d in a row or column and the border between b and c: |(c - b) - ((b - a) + (d - c)) / 2|.
@@ -86,7 +88,7 @@ def seam(x, mask):
     return (a + b) / (n + m)
 
 
-def diversity(completions, region):
+def diversity(completions: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """(N,) mean |difference| in `region` over all pairs of K completions (K, N, C, H, W) per image, grey range 2."""
     k = len(completions)
     if k < 2:
@@ -94,12 +96,12 @@ def diversity(completions, region):
     return torch.stack([l1(completions[i], completions[j], region) for i in range(k) for j in range(i)]).mean(0)
 
 
-def best_of(completions, y, region=None):
+def best_of(completions: torch.Tensor, y: torch.Tensor, region: torch.Tensor | None = None) -> torch.Tensor:
     """(K, N) PSNR in dB of the best of the first 1, ..., K completions (K, N, C, H, W) of each image."""
     return torch.stack([psnr(x, y, region) for x in completions]).cummax(0).values
 
 
-def check_features(features, least=2):
+def check_features(features: torch.Tensor, least: int = 2) -> None:
     """Raise ValueError unless features (N, d) are finite and N >= `least` d: covariances of fewer mean nothing."""
     n, d = features.shape
     bad = int((~torch.isfinite(features)).any(1).sum())
@@ -109,7 +111,7 @@ def check_features(features, least=2):
         raise ValueError(f"A distance in {d} features needs at least {least * d} images but got {n}: judge more.")
 
 
-def moments(features, counts=None):
+def moments(features: torch.Tensor, counts: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (d,) and covariance (d, d) of features (N, d), N >= 2 d, float64; `counts` (N,) weights rows (bootstrap)."""
     check_features(features)
     return _moments(features, counts)
@@ -123,13 +125,15 @@ def _moments(features, counts=None):
     return mean, (centred * w[:, None]).T @ centred / (w.sum() - 1)
 
 
-def root(covariance):
+def root(covariance: torch.Tensor) -> torch.Tensor:
     """Symmetric square root of a covariance."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
 
-def frechet_distance(a, b, root_b=None):
+def frechet_distance(
+    a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor], root_b: torch.Tensor | None = None
+) -> Any:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) of two `moments`; `root_b`: root(C_b), if known."""
     (ma, ca), (mb, cb) = a, b
     rb = root(cb) if root_b is None else root_b
@@ -137,13 +141,16 @@ def frechet_distance(a, b, root_b=None):
     return float((ma - mb).square().sum() + ca.trace() + cb.trace() - 2 * cross)
 
 
-def frechet_limit(features, reference, counts=None, key=(0,)):
+def frechet_limit(
+    features: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor | None = None, key: tuple = (0,)
+) -> Any:
     """Frechet distance of features (N, d) to a reference (M, d), extrapolated to infinitely many images of both.
 
     The bias of the distance falls as 1/N (Chong & Forsyth 2020), so that 2 FD(all) - FD(halves) is free of its first
     term; FD(halves): mean over two disjoint halves of both sets. `counts` (R, N): R resampled values instead of one.
     """
-    check_features(features), check_features(reference)
+    check_features(features)
+    check_features(reference)
     w = torch.ones(1, len(features)) if counts is None else counts
     parts = [(slice(None), slice(None), 2.0)]
     orders = [torch.randperm(len(f), generator=generator(*key, "halves", len(f))) for f in (features, reference)]
@@ -157,13 +164,16 @@ def frechet_limit(features, reference, counts=None, key=(0,)):
     return total if counts is not None else float(total)
 
 
-def kernel_distance(features, reference, counts=None, block=1000):
+def kernel_distance(
+    features: torch.Tensor, reference: torch.Tensor, counts: torch.Tensor | None = None, block: int = 1000
+) -> Any:
     """Unbiased squared maximum mean discrepancy with the kernel (a.b / d + 1)^3 (KID, Binkowski et al. 2018).
 
     Unlike the Frechet distance its expectation does not depend on the number of images; it is 0 for equal
     distributions, so values can be negative. `counts` (R, N): R resampled values; copies of one image are no pair.
     """
-    check_features(features), check_features(reference)
+    check_features(features)
+    check_features(reference)
     a, b = features.double(), reference.double()
     w = torch.ones(1, len(a), dtype=torch.float64) if counts is None else counts.double()
 
@@ -182,7 +192,7 @@ def kernel_distance(features, reference, counts=None, block=1000):
     return value if counts is not None else float(value)
 
 
-def neighbourhoods(features, reference, k=5):
+def neighbourhoods(features: torch.Tensor, reference: torch.Tensor, k: int = 5) -> dict[str, torch.Tensor]:
     """{"precision", "recall", "density", "coverage"}: (N,) each, to be averaged, from the k nearest neighbours' balls.
 
     precision: share of completions inside a ball of the reference; recall: share of the reference inside a ball of the
@@ -206,7 +216,7 @@ def neighbourhoods(features, reference, k=5):
     }
 
 
-def inception_score(probabilities, counts=None):
+def inception_score(probabilities: torch.Tensor, counts: torch.Tensor | None = None) -> Any:
     """exp E KL(p(y|x) || p(y)) (Salimans et al. 2016) from class probabilities (N, K), all images as one split."""
     p = probabilities.double()
     w = torch.ones(len(p), dtype=torch.float64) if counts is None else counts.double()

@@ -1,9 +1,15 @@
 """All samplers before one judge, in the plane: a pair trained in seconds, its calibration, and a row per method."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
 
 from ..method import plane, samplers
+from ..method.plane import Truth
 from ..method.runtime import generator, last
 from ..method.samplers import Calibrated, calibrate, reliability
 from ..method.shape import shape_discriminator
@@ -11,7 +17,7 @@ from ..method.shape import shape_discriminator
 STEP = 0.02  # step of refinement in the plane, also in shaping
 
 
-def calibrated(D, real, fake):
+def calibrated(D: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> tuple[Any, dict]:
     """(Calibrated D, {"scale", "shift", "before", "after": see `samplers.reliability`}) from validation images and
     samples."""
     logits = samplers.scores(D.eval(), real), samplers.scores(D, fake)
@@ -20,7 +26,9 @@ def calibrated(D, real, fake):
     return Calibrated(D, scale, shift), {"scale": scale, "shift": shift, "before": reliability(*logits), "after": after}
 
 
-def plane_pair(truth, seed, iterations=1_000, tuning=300, shaping=200, step_size=STEP):
+def plane_pair(
+    truth: Truth, seed: int, iterations: int = 1_000, tuning: int = 300, shaping: int = 200, step_size: float = STEP
+) -> tuple:
     """(G, calibrated D, shaped D, calibrated copy of the shaped D, D's calibration) of one mixture and seed.
 
     D goes on learning `tuning` iterations against plain samples with G at rest (as Azadi et al. do); a copy of it then
@@ -44,14 +52,23 @@ def plane_pair(truth, seed, iterations=1_000, tuning=300, shaping=200, step_size
     return G, judge, nets[1], calibrated(nets[1], validation, refined)[0], facts
 
 
-def plane_methods(G, D, shaped, judge, validation, budget=20, step_size=STEP):
+def plane_methods(
+    G: nn.Module,
+    D: nn.Module,
+    shaped: nn.Module,
+    judge: nn.Module,
+    validation: torch.Tensor,
+    budget: int = 20,
+    step_size: float = STEP,
+) -> dict[str, Callable]:
     """Name -> function of (n, key=...) that returns (points, facts), for all samplers; from the nets of `plane_pair`.
 
     validation (N, 2): real points at which chains start. budget: steps or proposals per sample (chains pay for their
     burn-in as well); rejection's bar rises with it (percentile 100 - 400 / budget: 80 at 20), but not that for refined
     samples (50). Refinement takes the shaped D as it is: calibration would only rescale its steps.
     """
-    walk, moves = dict(layer=G.layers, step_size=step_size, steps=budget), dict(steps=budget, step_size=0.01)
+    walk: dict = dict(layer=G.layers, step_size=step_size, steps=budget)
+    moves: dict = dict(steps=budget, step_size=0.01)
     high = max(0.0, 100 - 400 / budget)
     return {
         "plain": partial(samplers.plain, G, D),
@@ -69,7 +86,7 @@ def plane_methods(G, D, shaped, judge, validation, budget=20, step_size=STEP):
     }
 
 
-def measure(points, facts, truth, fresh):
+def measure(points: torch.Tensor, facts: dict, truth: Truth, fresh: torch.Tensor) -> dict:
     """{"good", "js": see `plane.quality`; "energy": distance to `fresh` real points; "calls": of D per sample}."""
     found = plane.quality(points, truth)
     return {

@@ -6,11 +6,14 @@ that returns (function, facts); function(y, mask) paints whole images, of which 
 (Lugmayr et al. 2022): a diffusion model and its 250 x 10 denoiser calls per image do not fit the networks' budget.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..method import feedforward
 from ..method.checks import check_images
@@ -32,13 +35,13 @@ class Completion:
     """
 
     name: str
-    function: object
+    function: Callable
     facts: dict = field(default_factory=dict)
     coupled: bool = False
     whole: bool = False
     vouched: bool = field(default=False, repr=False)
 
-    def __call__(self, y, mask):
+    def __call__(self, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         check_images(y, y.shape[1], y.shape[-1])
         check_mask(mask, y.shape[-1])
         x = self.sound(self.function(y, mask), y, mask)
@@ -52,7 +55,7 @@ class Completion:
             self.vouched = len(y) > 2
         return x
 
-    def sound(self, x, y, mask):
+    def sound(self, x: Any, y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """x, if it may stand as completions of y."""
         if not torch.is_tensor(x) or x.shape != y.shape or x.dtype != y.dtype:
             got = (tuple(x.shape), x.dtype) if torch.is_tensor(x) else type(x).__name__
@@ -64,16 +67,16 @@ class Completion:
             self.refuse("changes known pixels", "end with composite(y, x, mask)")
         return over
 
-    def refuse(self, what, remedy):
+    def refuse(self, what: str, remedy: str) -> None:
         raise ValueError(f"Method {self.name!r} {what}: {remedy}.")
 
 
-def batches(split, size=1000):
+def batches(split: Any, size: int = 1000) -> Iterator[torch.Tensor]:
     """All images of a `data.Split`, `size` at a time."""
     return (split.batch(slice(i, min(i + size, len(split)))) for i in range(0, len(split), size))
 
 
-def by_hole(mask):
+def by_hole(mask: torch.Tensor) -> Iterator[tuple]:
     """(rows, one mask (1, 1, H, W)) per distinct hole among the masks (1 or N, 1, H, W)."""
     if len(mask) == 1:
         yield slice(None), mask
@@ -83,7 +86,7 @@ def by_hole(mask):
         yield (kind == i).nonzero()[:, 0], one.view(1, *mask.shape[1:])
 
 
-def per_image(function):
+def per_image(function: Callable) -> Callable:
     """Lets a `function(image (H, W, C) float32 in [0, 255], hole (H, W) bool)` on numpy arrays complete tensors."""
 
     @wraps(function)
@@ -96,7 +99,7 @@ def per_image(function):
     return every
 
 
-def choose(candidates, validation, mask, setting):
+def choose(candidates: Any, validation: torch.Tensor | None, mask: torch.Tensor, setting: str) -> tuple[Callable, dict]:
     """(function, facts) of the value with the best mean PSNR on validation (n, C, H, W); one candidate needs none."""
     if len(candidates) > 1 and validation is None:
         raise ValueError(
@@ -109,17 +112,22 @@ def choose(candidates, validation, mask, setting):
             value: float(psnr(composite(validation, f(validation, mask), mask), validation).mean())
             for value, f in candidates.items()
         }
-    best = max(tried, key=tried.get) if tried else next(iter(candidates))
+    best = max(tried, key=lambda value: tried[value]) if tried else next(iter(candidates))
     return candidates[best], {setting: best, "tried": tried}
 
 
-def fit_mean(train, mask, validation=None):
+def fit_mean(train: Any, mask: torch.Tensor, validation: torch.Tensor | None = None) -> tuple[Callable, dict]:
     """The mean training image in every hole."""
     mean = sum(x.sum(0, keepdim=True) for x in batches(train)) / len(train)
     return lambda y, mask: mean.to(y).expand_as(y), {}
 
 
-def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 3000.0)):
+def fit_ridge(
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    penalties: Sequence[float] = (0.3, 3.0, 30.0, 300.0, 3000.0),
+) -> tuple[Callable, dict]:
     """Linear regression from the known pixels to this hole, closed form, with `penalty` * squared weights."""
     known = mask[0].expand(train.batch(slice(0, 1)).shape[1:]).flatten() == 1
     n, side = len(known), int(known.sum())
@@ -147,7 +155,7 @@ def fit_ridge(train, mask, validation=None, penalties=(0.3, 3.0, 30.0, 300.0, 30
     return choose({p: linear(p) for p in penalties}, validation, mask, "penalty")
 
 
-def nearest(train, y, weight, k=1):
+def nearest(train: Any, y: torch.Tensor, weight: torch.Tensor, k: int = 1) -> torch.Tensor:
     """(N, k) indices of the training images with the least sum of weight * (image - y)^2; weight (1 or N, 1, H, W)."""
     w = weight.expand(-1, y.shape[1], -1, -1).to(y).flatten(1)
     best = torch.full((len(y), k), torch.inf, device=y.device)
@@ -162,7 +170,9 @@ def nearest(train, y, weight, k=1):
     return index
 
 
-def fit_nearest(train, mask, validation=None, pixels="known"):
+def fit_nearest(
+    train: Any, mask: torch.Tensor, validation: torch.Tensor | None = None, pixels: str = "known"
+) -> tuple[Callable, dict]:
     """The training image whose known pixels (`pixels` "known"), or ring W around the hole ("ring"), are closest."""
     if pixels not in ("known", "ring"):
         raise ValueError(f"Nearest neighbours compare 'known' pixels or the 'ring' around the hole, not {pixels!r}.")
@@ -192,7 +202,13 @@ def _opencv_inpaint(image, hole, radius=3, flag="INPAINT_TELEA"):
     return np.stack(channels, -1)
 
 
-def fit_opencv(train, mask, validation=None, flag="INPAINT_TELEA", radii=(1, 3, 5, 9, 15)):
+def fit_opencv(
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    flag: str = "INPAINT_TELEA",
+    radii: Sequence[int] = (1, 3, 5, 9, 15),
+) -> tuple[Callable, dict]:
     """OpenCV's inpainting by fast marching (Telea) or fluid dynamics (Navier-Stokes), per channel in float32."""
     _opencv()
     return choose({r: partial(_opencv_inpaint, radius=r, flag=flag) for r in radii}, validation, mask, "radius")
@@ -209,7 +225,7 @@ def _biharmonic(y, mask):
     return x
 
 
-def fit_biharmonic(train, mask, validation=None):
+def fit_biharmonic(train: Any, mask: torch.Tensor, validation: torch.Tensor | None = None) -> tuple[Callable, dict]:
     """Biharmonic continuation of the known pixels (scikit-image)."""
     try:
         import skimage  # noqa: F401
@@ -218,7 +234,9 @@ def fit_biharmonic(train, mask, validation=None):
     return _biharmonic, {}
 
 
-def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
+def low_rank(
+    y: torch.Tensor, mask: torch.Tensor, rank: int = 1, beta: float = 1.0, outer: int = 3, inner: int = 40
+) -> torch.Tensor:
     """Truncated nuclear norm by ADMM (Hu et al. 2013, algorithms 1 and 2), every channel a matrix in [0, 1].
 
     Minimises the sum of the singular values but for the `rank` largest, with the known pixels given. `outer` times the
@@ -240,7 +258,14 @@ def low_rank(y, mask, rank=1, beta=1.0, outer=3, inner=40):
     return (x.view(y.shape) * 2 - 1).clamp(-1, 1).to(y)
 
 
-def fit_low_rank(train, mask, validation=None, ranks=(0, 1, 2, 3), choose_on=64, **settings):
+def fit_low_rank(
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    ranks: Sequence[int] = (0, 1, 2, 3),
+    choose_on: int = 64,
+    **settings: Any,
+) -> tuple[Callable, dict]:
     """`low_rank` with the rank chosen on the first `choose_on` validation images."""
     few = None if validation is None else validation[:choose_on]
     return choose({r: partial(low_rank, rank=r, **settings) for r in ranks}, few, mask, "rank")
@@ -255,7 +280,15 @@ def _patchmatch(image, hole, patch=2, seed=0):
     return np.asarray(patchmatch.inpaint(colour, hole, patch_size=patch))[..., : image.shape[-1]].astype(np.float32)
 
 
-def fit_patchmatch(train, mask, validation=None, neighbours=0, patches=(1, 2, 3), choose_on=64, seed=0):
+def fit_patchmatch(
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    neighbours: int = 0,
+    patches: Sequence[int] = (1, 2, 3),
+    choose_on: int = 64,
+    seed: int = 0,
+) -> tuple[Callable, dict]:
     """PatchMatch (Barnes et al. 2009, library PyPatchMatch) with patches of 2 * `patch` + 1 pixels, 8 bits.
 
     Patches come from the image's known part and from its `neighbours` nearest training images, laid beside it.
@@ -278,7 +311,9 @@ def fit_patchmatch(train, mask, validation=None, neighbours=0, patches=(1, 2, 3)
     return choose({p: partial(complete, patch=p) for p in patches}, few, mask, "patch")
 
 
-def networks(kind, channels=1, size=64, width=16, d_width=16, device="cpu"):
+def networks(
+    kind: str, channels: int = 1, size: int = 64, width: int = 16, d_width: int = 16, device: str | torch.device = "cpu"
+) -> tuple[nn.Module, nn.Module | None]:
     """(net, D or None) of a feed-forward rival, untrained: "unet", "fourier_conv" or "context_encoder"."""
     if kind == "context_encoder":
         return (
@@ -289,8 +324,16 @@ def networks(kind, channels=1, size=64, width=16, d_width=16, device="cpu"):
 
 
 def fit_network(
-    train, mask, validation=None, kind="unet", iterations=4000, width=16, seed=0, device="cpu", progress=None
-):
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    kind: str = "unet",
+    iterations: int = 4000,
+    width: int = 16,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Callable | None = None,
+) -> tuple[Callable, dict]:
     """Train a feed-forward net on `training_masks` (half of them the centre hole) in one go; it takes any hole."""
     first = train.batch(slice(0, 1))
     torch.manual_seed(seed)
@@ -304,7 +347,7 @@ def fit_network(
 class Rival:
     """A row: fit(train, mask, validation, **settings) -> (function, facts); its source, and what it has learnt from."""
 
-    fit: object
+    fit: Callable
     source: str
     learns: str
     settings: dict = field(default_factory=dict)
@@ -343,7 +386,9 @@ RIVALS = {
 }
 
 
-def fit(name, train, mask, validation=None, **settings):
+def fit(
+    name: str, train: Any, mask: torch.Tensor, validation: torch.Tensor | None = None, **settings: Any
+) -> Completion:
     """`Completion` of rival `name` for mask (1, 1, H, W), fitted on `train` (a `data.Split`), knobs on `validation`.
 
     validation: images (n, C, H, W), or None where no knob is open. Raises ValueError for an unknown name or setting.
@@ -360,7 +405,7 @@ def fit(name, train, mask, validation=None, **settings):
     return Completion(name, function, facts, whole=True)
 
 
-def poisson(completion):
+def poisson(completion: Completion) -> Completion:
     """`completion`, then Poisson blending (Yeh et al. eq. 8): the hole keeps its gradients and meets y at the seam.
 
     Only for methods that paint whole images: how far they are from y at the seam is what the blending mends.

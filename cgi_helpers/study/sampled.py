@@ -5,8 +5,9 @@ A GAN seed is the unit: two methods are compared within each seed, and the inter
 
 import json
 import math
-import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,16 +21,16 @@ GOALS = {1_000: 6.0, 5_000: 2.5}  # how many times the shaped row should lie bel
 NUMBERS = ("frechet_distance", "precision", "recall", "density", "coverage")
 
 
-def read(folder):
+def read(folder: str | Path) -> dict[str, dict]:
     """{data set: {seed: result}} of the files samplers_DATASET_seedN.json in a folder."""
-    found = {}
+    found: dict[str, dict] = {}
     for path in sorted(Path(folder).glob("samplers_*_seed*.json")):
-        name, seed = re.fullmatch(r"samplers_(.+)_seed(\d+)", path.stem).groups()
+        name, _, seed = path.stem.removeprefix("samplers_").rpartition("_seed")
         found.setdefault(name, {})[int(seed)] = json.loads(path.read_text("utf-8"))
     return found
 
 
-def images(results):
+def images(results: dict[str, dict]) -> pd.DataFrame:
     """A row per (data set, iteration, method) from `read`'s dict; a seed in which the method has no number is left out.
 
     seeds: how many have one; NUMBERS, "calls" and "gradients" (of D per sample): means over them; "gain": how many
@@ -38,7 +39,7 @@ def images(results):
     """
     rows = {}
     for name, seeds in results.items():
-        runs = {
+        runs: dict[tuple, dict] = {
             (iteration, method): {}
             for result in seeds.values()
             for iteration, checkpoint in result["checkpoints"].items()
@@ -59,13 +60,13 @@ def images(results):
     return framed(rows, ["data set", "iteration", "method"])
 
 
-def framed(rows, names, columns=None):
+def framed(rows: dict, names: Sequence[str], columns: Any = None) -> pd.DataFrame:
     """DataFrame of {tuple: row}, also of none, with named levels."""
-    index = pd.MultiIndex.from_arrays(list(zip(*rows)) or [[]] * len(names), names=names)
+    index = pd.MultiIndex.from_arrays(list(zip(*rows)) or [()] * len(names), names=names)
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def beside_liu(table, name="mnist"):
+def beside_liu(table: pd.DataFrame, name: str = "mnist") -> pd.DataFrame:
     """`images`' distances and gains of one data set next to Liu et al.'s, rows that both have."""
     columns = [("Liu et al.", k) for k in ("distance", "gain")] + [
         ("ours", k) for k in ("distance", "gain", "low", "high")
@@ -79,12 +80,12 @@ def beside_liu(table, name="mnist"):
     return framed(rows, ["iteration", "method"], pd.MultiIndex.from_tuples(columns))
 
 
-def plane(result, columns=("good", "js", "energy"), to="plain"):
+def plane(result: dict, columns: tuple = ("good", "js", "energy"), to: str = "plain") -> dict[str, dict]:
     """{mixture: {column: DataFrame}} of the plane's file: a row per method, how far it lies above `to` within a seed.
 
     Columns of the DataFrame: "mean", "low", "high" (95 % interval over seeds), "values" (list, one per seed).
     """
-    tables = {}
+    tables: dict[str, dict] = {}
     for mixture, rows in result["rows"].items():
         for column in columns:
             found = {}

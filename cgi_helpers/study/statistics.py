@@ -5,6 +5,8 @@ methods. Where images are not independent draws (they share a micro-batch, a tra
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch
 LEVEL = 0.05  # of every decision
 
 
-def bootstrap_counts(n, resamples, seed=0, clusters=()):
+def bootstrap_counts(n: int, resamples: int, seed: int = 0, clusters: Sequence = ()) -> torch.Tensor:
     """(resamples, n) how often each image is drawn in each resample; the same for all methods, hence paired.
 
     clusters: none (images are independent), or label tensors (n,), e.g. of micro-batch and of training seed. Each is
@@ -38,7 +40,7 @@ def bootstrap_counts(n, resamples, seed=0, clusters=()):
     return counts[counts.sum(1) > 0]  # two kinds of labels can miss each other
 
 
-def jackknife_weights(n, groups=50, seed=0, clusters=()):
+def jackknife_weights(n: int, groups: int = 50, seed: int = 0, clusters: Sequence = ()) -> torch.Tensor:
     """(groups, n) ones and zeros: each row leaves out one of `groups` random parts; the first `clusters` stay whole."""
     labels = torch.as_tensor(clusters[0]) if len(clusters) else torch.arange(n)
     kinds, index = labels.unique(return_inverse=True)
@@ -47,7 +49,7 @@ def jackknife_weights(n, groups=50, seed=0, clusters=()):
     return (part != torch.arange(groups)[:, None]).double()
 
 
-def jackknife_draws(estimate, left_out):
+def jackknife_draws(estimate: Any, left_out: torch.Tensor) -> torch.Tensor:
     """(groups,) numbers with the jackknife's standard error as their spread, from the estimates without each group.
 
     For distances between sets: no resample repeats an image, which would shift a distance and widen its spread near 0.
@@ -56,7 +58,7 @@ def jackknife_draws(estimate, left_out):
     return estimate + (left_out - left_out.mean()) * (len(left_out) - 1) / len(left_out) ** 0.5
 
 
-def interval(estimate, draws):
+def interval(estimate: Any, draws: Any) -> dict:
     """{"mean", "ci95"}: 95 % interval estimate +- 1.96 bootstrap standard deviations; ValueError unless all is finite.
 
     Percentiles would be wrong for distances: a resample repeats images, which shifts every Frechet distance up.
@@ -71,7 +73,7 @@ def interval(estimate, draws):
     return {"mean": float(estimate), "ci95": [float(estimate) - spread, float(estimate) + spread]}
 
 
-def over_seeds(values):
+def over_seeds(values: torch.Tensor) -> Any:
     """{"mean", "ci95"} of one number per seed by Student's t, which is wide for few of them; limits are NaN for one
     seed, all is NaN for none."""
     from scipy.stats import t
@@ -82,7 +84,7 @@ def over_seeds(values):
     return {"mean": centre, "ci95": [centre - spread, centre + spread]}
 
 
-def mean(values, counts, name="value"):
+def mean(values: torch.Tensor, counts: torch.Tensor, name: str = "value") -> tuple[float, torch.Tensor]:
     """(mean, draws (R,)) of per-image values (N,), what `interval` takes; ValueError if a value is not finite."""
     bad = int((~torch.isfinite(values)).sum())
     if bad:
@@ -93,7 +95,7 @@ def mean(values, counts, name="value"):
     return float(values.double().mean()), counts @ values.double() / counts.sum(1)
 
 
-def wilcoxon(gains, clusters=None):
+def wilcoxon(gains: torch.Tensor, clusters: torch.Tensor | None = None) -> float:
     """Two-sided p of the signed-rank test that gains (N,) are symmetric about 0; of `clusters` the means are tested."""
     from scipy.stats import wilcoxon as test
 
@@ -105,22 +107,22 @@ def wilcoxon(gains, clusters=None):
     return 1.0 if not gains.any() else float(test(gains.numpy(), zero_method="pratt").pvalue)
 
 
-def normal_p(estimate, draws):
+def normal_p(estimate: Any, draws: torch.Tensor) -> float:
     """Two-sided p of estimate = 0 by the bootstrap's standard deviation: for measures of a set, such as distances."""
     spread = float(torch.as_tensor(draws).double().std())
     return float(estimate == 0) if not spread else math.erfc(abs(float(estimate)) / spread / 2**0.5)
 
 
-def holm(p):
+def holm(p: dict) -> dict:
     """{name: adjusted p} of a family of tests (Holm 1979): those below 5 % hold an error in 5 % of families."""
     adjusted, so_far = {}, 0.0
-    for i, name in enumerate(sorted(p, key=p.get)):
+    for i, name in enumerate(sorted(p, key=lambda name: p[name])):
         so_far = max(so_far, min(1.0, (len(p) - i) * p[name]))
         adjusted[name] = so_far
     return {name: adjusted[name] for name in p}
 
 
-def leaders(found):
+def leaders(found: dict) -> dict:
     """{method: "best" | "not worse" | "worse"} from {method: (estimate, paired draws)}, larger is better.
 
     not worse: the 95 % interval (pointwise) of the difference to the best estimate includes 0.
@@ -131,7 +133,7 @@ def leaders(found):
     return {name: "best" if name == first else "worse" if low[name] > 0 else "not worse" for name in found}
 
 
-def share(hits, n):
+def share(hits: int, n: int) -> dict:
     """{"mean", "ci95"} of a share by Wilson's (1927) interval, which holds for few trials and for 0 or all hits."""
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"A share needs at least one trial and at most as many hits but got {hits} of {n}.")
