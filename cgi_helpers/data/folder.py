@@ -70,7 +70,7 @@ def scan(path: Path) -> tuple:
         counts = np.bincount(labels[splits == "train"], minlength=len(names))
         if counts.min() < 2:
             name = names[counts.argmin()]
-            total = np.sum(labels == names.index(name))
+            total = int((labels == names.index(name)).sum())
             raise ValueError(
                 f"Class {name!r} of {path} has {total} images, {counts.min()} of them for training, "
                 "but at least 2 are needed: add more, or put all images into one folder."
