@@ -77,8 +77,9 @@ def run_view(run, index):
     frame, y, mask = run.frames[index], to_bytes(run.y[0]), run.mask[0].cpu().numpy()
     refining = frame.phase == "refine"
     before = run.frames[run.searched if refining else 0].image
-    step = f"step {frame.step}" if refining else f"iter. {frame.step}"
-    step += f", {frame.kept} kept" if refining and frame.kept != frame.step else ""
+    step = f"iter. {frame.step}"
+    if refining:  # an earlier step may be the one that is kept, and shown
+        step = f"step {frame.step}" if frame.kept == frame.step else f"{frame.kept} kept"
     judge = shaped(run.recipe.epochs if refining else 0)
     logit = frame.score if refining else frame.logit  # of the picture shown; the curve has that of the present step
     d = "" if math.isnan(logit) else f"{judge}: {probability(logit)} real"
@@ -101,7 +102,7 @@ def run_view(run, index):
 def probability(logit):
     """sigmoid(logit) as text."""
     p = 1 / (1 + math.exp(-max(-700, min(700, logit))))
-    return "less than 0.1 %" if p < 0.001 else "more than 99.9 %" if p > 0.999 else f"{100 * p:.1f} %"
+    return "< 0.1 %" if p < 0.001 else "> 99.9 %" if p > 0.999 else f"{100 * p:.1f} %"
 
 
 def psnr(a, b):
@@ -115,7 +116,7 @@ def number(v):
     return re.sub(r"e([-+])0*", r"e\1", f"{v:.3g}")
 
 
-def chart(title, xlabel, values, marker=None, most=1, width=161, height=104):
+def chart(title, xlabel, values, marker=None, most=1, width=161, height=84):
     """One curve as SVG text: values over 0 ... most, a marker (dot, line, value) at index `marker`; NaN leaves gaps."""
     left, right, top, bottom = 2, width - 2, 20, height - 18
     finite = [v for v in values if math.isfinite(v)]
