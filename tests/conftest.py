@@ -13,6 +13,12 @@ os.environ["CGI_ROOT"] = _ROOT.name
 os.environ.pop("CGI_PRESET", None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Weights that a test or its fixtures draw at random do not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty folder for artifacts, shipped weights and figures of this test alone."""
