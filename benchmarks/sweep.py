@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from cgi_helpers.method.runtime import draw_z, pick_device
-from cgi_helpers.pipeline.evaluation import collaborate, find, stages_of
+from cgi_helpers.pipeline.evaluation import collaborate, find_all, gains, merit, stages_of, validation
 from cgi_helpers.pipeline.presets import changed, get_preset
 from cgi_helpers.pipeline.session import Session
 from cgi_helpers.pipeline.stages import run
@@ -95,28 +95,20 @@ def sweep_gan(session, tag, changes):
     write(session, "gan", tag, found)
 
 
-def judged(session, family, epochs, n=None):
-    """{"psnr_gain", "ssim_gain", "frechet_distance", "before"} of a family over its start, on validation images."""
-    images, p, C = session.data["validation"], session.preset, session.net("classifier")
-    n = min(n or p.study.validation_images, len(images))
-    y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    G, z = session.start_of(family.search, "validation", n)
-    if len(z) < n:  # more of them than the preset encodes
-        E = session.net("encoder") if p.searches[family.search].start == "encoder" else None
-        z = torch.cat(
-            [find(session, family.search, G, E, y[i : i + 250], range(i, min(i + 250, n))) for i in range(0, n, 250)]
-        )
-    reference = metrics.moments(classify(C, images, session.device)[0][n:])
+def judged(session, family, n=None):
+    """{epochs: `gains` of the family over its start on n validation images, with half of their interval, and "before",
+    the distance of the start}."""
+    (y, labels, reference), C = validation(session, n), session.net("classifier")
+    G, z = session.start_of(family.search, "validation", len(y))
+    z = z if len(z) == len(y) else find_all(session, family.search, y)  # more of them than the preset encodes
     before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)
-    after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
-    gain = after["psnr"] - before["psnr"]
-    return {
-        "psnr_gain": round(float(gain.mean()), 4),
-        "half_interval": round(float(1.96 * gain.std() / n**0.5), 4),
-        "ssim_gain": round(float((after["ssim"] - before["ssim"]).mean()), 4),
-        "frechet_distance": round(metrics.frechet_distance(metrics.moments(after["features"]), reference), 3),
-        "before": round(metrics.frechet_distance(metrics.moments(before["features"]), reference), 3),
-    }
+    start, found = metrics.frechet_distance(metrics.moments(before["features"]), reference), {}
+    for epochs in stages_of(session.preset, family):
+        after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
+        half = 1.96 * (after["psnr"] - before["psnr"]).std() / len(y) ** 0.5
+        numbers = {**gains(after, before, reference), "half_interval": float(half), "before": start}
+        found[str(epochs)] = {key: round(value, 4) for key, value in numbers.items()}
+    return found
 
 
 def sweep_shape(session, row, tag, changes):
@@ -128,7 +120,7 @@ def sweep_shape(session, row, tag, changes):
         own.unlink()
     run(other, f"shape {row}")
     family = replace(next(f for f in other.preset.study.families.values() if f.shaping == row), epochs=None)
-    found = {str(e): judged(other, family, e) for e in other.preset.shapings[row].epochs}
+    found = judged(other, family)
     write(session, f"shape_{row}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found})
 
 
@@ -136,17 +128,10 @@ def sweep_refine(session, name, tag, changes, images):
     """Judge a variant of a family with the discriminators that there are."""
     began = time.time()
     family = replace(session.preset.study.families[name], **changes)
-    found = {str(e): judged(session, family, e) for e in stages_of(session.preset, family)}
+    found = judged(session, family, images)
     write(
         session, f"refine_{name}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found}
     )
-
-
-def best(epochs):
-    """(rank, ...) of one try by the rule of `tune`: no loss of PSNR, then the least distance, else the least loss;
-    smaller is better."""
-    harmless = [e["frechet_distance"] for e in epochs.values() if e["psnr_gain"] >= 0]
-    return (0, min(harmless)) if harmless else (1, -max(e["psnr_gain"] for e in epochs.values()))
 
 
 def pick(session):
@@ -159,7 +144,7 @@ def pick(session):
             choices.update(tries[tag]["changes"])
             names = ("generator", "discriminator", "history")
         elif kind.startswith("shape_"):
-            tag = min(tries, key=lambda t: best(tries[t]["epochs"]))
+            tag = max(tries, key=lambda t: max(map(merit, tries[t]["epochs"].values())))
             row = kind.removeprefix("shape_")
             choices.setdefault("shapings", {})[row] = tries[tag]["changes"]
             names = (f"shaped_{row}",)

@@ -15,13 +15,12 @@ from .method.masks import MASKS, named_mask, weight_map
 from .method.refine import refine as refine_layer
 from .method.runtime import generator, last
 from .method.search import find_latent
-from .pipeline.evaluation import find, guide, judge_of, path_of, record, stages_of
+from .pipeline.evaluation import COMPANIONS, find, guide, judge_of, path_of, record, stages_of
 from .pipeline.presets import get_preset
 from .pipeline.session import Session, start
 from .study.rivals import by_hole
 
 FIELD, ALONE = "collaborative_field", "collaborative_independent_best"  # families: what refines; what scores a search
-COMPANIONS = 32  # training images that the field of another hole is recorded on (validation: as good as 64)
 OTHER_HOLES = dict(iterations=100, optimiser="adam", lr=0.02)  # not whitened: that matrix takes a second per hole
 SPREAD = 0.5  # standard deviation of the noise on the encoder's answer, from the second completion on
 BATCH = 64  # completions computed together: memory, not results

@@ -66,6 +66,11 @@ with parallel.group():
 pytestmark = pytest.mark.slow
 
 
+def launch(n, *arguments):
+    """The command that starts n processes of a script, or of a module after "-m"."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), *arguments]
+
+
 def torchrun(folder, n, *stages, **env):
     """Exit code of `stages` run by n processes on the results in `folder`;
     how many pieces each computed lies in `folder`."""
@@ -73,17 +78,7 @@ def torchrun(folder, n, *stages, **env):
     script.write_text(DRIVER)
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "RANK", "WORLD_SIZE")}
     environment.update(CGI_ROOT=str(folder), PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **env)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(n),
-        str(script),
-        str(folder),
-        *stages,
-    ]
+    command = launch(n, str(script), str(folder), *stages)
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -173,22 +168,7 @@ def test_processes_that_do_not_share_a_folder_are_told_before_any_work(alone, tm
 
 
 def test_an_error_of_every_process_ends_all_with_its_sentence(alone, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "cgi_helpers",
-        "encode",
-        "report",
-        "--preset",
-        "smoke",
-        "--device",
-        "cpu",
-    ]
+    command = launch(2, "-m", "cgi_helpers", "encode", "report", "--preset", "smoke", "--device", "cpu")
     run = subprocess.run(
         command,
         env={**os.environ, "CGI_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)},

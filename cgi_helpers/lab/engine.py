@@ -15,16 +15,13 @@ from ..method.masks import composite
 from ..method.refine import Overlay, record_field, refine
 from ..method.runtime import draw_z, frozen
 from ..method.search import find_latent
-from ..pipeline.evaluation import path_of, stages_of
+from ..pipeline.evaluation import COMPANIONS, path_of, recorded, stages_of
 from . import recipe as recipes
 from .recipe import COMPANY, FAMILY, RECORDED, to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
-COMPANIONS = (
-    32  # training images that a field of the page's own is recorded on: no worse than 64 there, in half the time
-)
 WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
@@ -138,16 +135,16 @@ class Engine:
     def _field(self, recipe, D, mask):
         """The stored field if it is that of this hole and path, else one of the page's own, which takes seconds."""
         session, family = self.session, self.session.preset.study.families[FAMILY]
-        path = path_of(session, family)
+        path, stage = path_of(session, family), [e for e in stages_of(session.preset, family) if e == recipe.epochs]
         stored = (
-            recipe.epochs in stages_of(session.preset, family)
+            stage
             and (recipe.layer, recipe.step_size) == (path["layer"], path["step_size"])
             and recipe.steps <= path["steps"]
             and torch.equal(mask, session.mask)
             and session.up_to_date(f"field {FAMILY}")
         )
         if stored:
-            return next(v for k, v in session.load(f"field_{FAMILY}")[0].items() if float(k) == recipe.epochs)
+            return recorded(session, family, stage[0])
         G, (y, z) = self.net("generator"), self.companions()
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)

@@ -29,12 +29,10 @@ RANGES = {
     "steps": (0, 200),
 }
 TYPES = {int: (int,), float: (int, float), str: (str,)}  # of JSON's values for a field; bool is none of them
-RECORDED, NOBODY = (
-    "recorded",
-    "none",
-)  # what a single image is judged in: the recorded company of training images, or alone
+RECORDED, NOBODY = "recorded", "none"  # a single image is judged in the recorded company of training images, or alone
 COMPANY = {RECORDED: "best", NOBODY: "per_image"}  # company -> row of the shapings whose discriminators judge in it
 FAMILY = "collaborative_field"  # of the study: the refinement that the page begins with
+# artifacts whose digest a recipe tells
 NETWORKS = (
     "generator",
     "discriminator",
@@ -42,7 +40,7 @@ NETWORKS = (
     *(f"shaped_{row}" for row in COMPANY.values()),
     "encodings_best",
     f"field_{FAMILY}",
-)  # artifacts whose digest a recipe tells
+)
 FACTS = {
     "networks": "other networks",
     "preset_seed": "another seed of the session",

@@ -9,8 +9,8 @@ from ..method.fast import Overlay
 from ..method.refine import refine_all
 from ..method.runtime import draw_z, generator
 from ..study import metrics, statistics
-from ..study.evaluation import classify, score, semantic
-from .evaluation import guide, stages_of
+from ..study.evaluation import score, semantic
+from .evaluation import guide, stages_of, validation
 from .session import done, save
 
 FAMILY = "collaborative_field"  # whose D is looked at, in company and in the recorded field
@@ -58,10 +58,8 @@ def company(session, stage, fresh=False):
     if done(session, stage, fresh):
         return
     began, p, C = time.time(), session.preset, session.net("classifier")
-    images, n = session.data["validation"], min(p.study.validation_images, len(session.data["validation"]))
-    y, labels, family = images.batch(slice(0, n), session.device), images.labels[:n], p.study.families[FAMILY]
-    reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    counts = statistics.bootstrap_counts(n, p.study.resamples, session.seed)
+    (y, labels, reference), family = validation(session), p.study.families[FAMILY]
+    n, counts = len(y), statistics.bootstrap_counts(len(y), p.study.resamples, session.seed)
     (G, z), epochs = session.start_of(family.search, "validation", n), stages_of(p, family)[-1]
     (played, path), D = guide(session, family, epochs), session.shaped(family.shaping, epochs)
     before = score(semantic(G, z, y, session.mask), y, session.mask, C, labels)

@@ -17,6 +17,8 @@ from . import parallel
 from .plan import starts
 from .session import done, save
 
+COMPANIONS = 32  # training images that a field is recorded on while somebody waits (validation: as good as 64)
+
 
 def find(session, row, G, E, y, index, iterations=None):
     """z-hat (N, z_dim) of images y by this row of the preset's searches;
@@ -41,6 +43,14 @@ def find(session, row, G, E, y, index, iterations=None):
         whiten=session.whitening if s.whiten else None,
     )
     return last(loop)["z"]
+
+
+def find_all(session, row, y, iterations=None):
+    """`find` for any number of images y, the first ones of their split, in the row's micro-batches."""
+    s, G = session.preset.searches[row], session.net("generator")
+    E = session.net("encoder") if s.start == "encoder" else None
+    parts = [range(i, min(i + s.batch, len(y))) for i in range(0, len(y), s.batch)]
+    return torch.cat([find(session, row, G, E, y[part.start : part.stop], part, iterations) for part in parts])
 
 
 def stages_of(preset, family):
@@ -124,41 +134,50 @@ def collaborate(session, G, family, epochs, z, y):
     return images
 
 
+def validation(session, n=None):
+    """(y, labels, reference) of the first n validation images, as far as there are so many (None: as the study says):
+    the reference of their distances are the moments of the others."""
+    images, C = session.data["validation"], session.net("classifier")
+    n = min(n or session.preset.study.validation_images, len(images))
+    reference = metrics.moments(classify(C, images, session.device)[0][n:])
+    return images.batch(slice(0, n), session.device), images.labels[:n], reference
+
+
+def gains(after, before, reference):
+    """{"psnr_gain", "ssim_gain", "frechet_distance"} of a refinement over its start, both as scores per image."""
+    return {
+        "psnr_gain": float((after["psnr"] - before["psnr"]).mean()),
+        "ssim_gain": float((after["ssim"] - before["ssim"]).mean()),
+        "frechet_distance": metrics.frechet_distance(metrics.moments(after["features"]), reference),
+    }
+
+
+def merit(found):
+    """What `gains` are worth, larger is better: no loss of PSNR, then the smallest distance; else the least loss."""
+    return (1, -found["frechet_distance"]) if found["psnr_gain"] >= 0 else (0, found["psnr_gain"])
+
+
 def tune(session, stage, fresh=False):
     """Stage `tune`: choose each family's epochs of shaping on validation images; writes `selection.json`.
 
-    Rule: among the stages whose mean PSNR gain over the same start alone is not negative, the
-    smallest Frechet distance to the other validation images; if there is none, the largest PSNR gain. Also measures
-    how many search iterations cost as much as one refinement (the row `semantic_equal_time`).
+    Rule: the largest `merit`, distances to the other validation images. Also measures how many search iterations cost
+    as much as one refinement (the row `semantic_equal_time`).
     """
     if done(session, stage, fresh):
         return
     began, p, C = time.time(), session.preset, session.net("classifier")
-    images, n = session.data["validation"], min(p.study.validation_images, len(session.data["validation"]))
-    y, labels = images.batch(slice(0, n), session.device), images.labels[:n]
-    reference = metrics.moments(classify(C, images, session.device)[0][n:])
-    begin = {row: session.start_of(row, "validation", n) for row in starts(p)}
+    y, labels, reference = validation(session)
+    begin = {row: session.start_of(row, "validation", len(y)) for row in starts(p)}
     base = {row: score(semantic(G, z, y, session.mask), y, session.mask, C, labels) for row, (G, z) in begin.items()}
     table, chosen = {}, {}
     for name, family in p.study.families.items():
         rows, before, (G, z) = {}, base[family.search], begin[family.search]
         for epochs in stages_of(p, family):
-            x = collaborate(session, G, family, epochs, z, y)
-            s = score(x, y, session.mask, C, labels)
-            rows[str(epochs)] = {
-                "psnr_gain": float((s["psnr"] - before["psnr"]).mean()),
-                "ssim_gain": float((s["ssim"] - before["ssim"]).mean()),
-                "frechet_distance": metrics.frechet_distance(metrics.moments(s["features"]), reference),
-            }
+            after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
+            rows[str(epochs)] = gains(after, before, reference)
             if session.progress:
                 print(f"tune {name}_{epochs}: {rows[str(epochs)]}", flush=True)
-        harmless = [k for k, r in rows.items() if r["psnr_gain"] >= 0]
-        chosen[name] = (
-            min(harmless, key=lambda k: rows[k]["frechet_distance"])
-            if harmless
-            else max(rows, key=lambda k: rows[k]["psnr_gain"])
-        )
-        table[name] = rows
+        chosen[name], table[name] = max(rows, key=lambda epochs: merit(rows[epochs])), rows
     save(
         session,
         stage,
@@ -200,16 +219,10 @@ def equal_time_iterations(session, G, repeats=3):
     return max(1, round(steps * sorted(ratios[1:])[repeats // 2]))
 
 
-def longer_search(session, G, y):
+def longer_search(session, y):
     """z-hat of y by our best search with as many more iterations as refinement takes time."""
-    s, E = session.preset.searches["best"], session.net("encoder")
-    more = s.iterations + session.load("selection")[0]["equal_time_iterations"]
-    return torch.cat(
-        [
-            find(session, "best", G, E, y[i : i + s.batch], range(i, i + s.batch), more)
-            for i in range(0, len(y), s.batch)
-        ]
-    )
+    more = session.preset.searches["best"].iterations + session.load("selection")[0]["equal_time_iterations"]
+    return find_all(session, "best", y, more)
 
 
 def bases(preset):
@@ -248,7 +261,7 @@ def complete(session, row, begin, y):
     """Composites of images y by a row of the evaluation; begin = {start: (G, latents of y)}, see `Session.start_of`."""
     if row == "semantic_equal_time":
         G, _ = begin["best"]
-        return semantic(G, longer_search(session, G, y), y, session.mask)
+        return semantic(G, longer_search(session, y), y, session.mask)
     if row in bases(session.preset):
         return semantic(*begin[bases(session.preset)[row]], y, session.mask)
     name, _, stage = row.rpartition("_")

@@ -61,9 +61,7 @@ class Search:
 class Shaping:
     """How a discriminator is fine-tuned on refined samples, and with it the refinement that it then guides."""
 
-    search: str = (
-        "report"  # what is refined: a row of the searches by its training encodings, or one of the feed-forward nets
-    )
+    search: str = "report"  # what is refined: training encodings of this row of the searches, or a feed-forward net
     overlay: bool = True  # D sees the inpainted image (report V); False: the whole output (report III)
     mode: str = "batch"  # D's BatchNorm, see Discriminator.forward; batch: the report
     layer: int = 2  # 16x16 activations (report IV.B)
