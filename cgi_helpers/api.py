@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from .data import as_mask, from_image
+from .data.convert import to_bytes
 from .method.fast import Overlay
 from .method.losses import context_loss, prior_loss
 from .method.masks import MASKS, named_mask, weight_map
@@ -181,5 +182,5 @@ def complete(model, y, mask, z, D, how):
 
 def to_picture(x):
     """One image (C, H, W) in [-1, 1] as a PIL image, grey or RGB."""
-    array = ((x.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    array = to_bytes(x).numpy()
     return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0).copy())

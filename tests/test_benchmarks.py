@@ -10,7 +10,8 @@ import torch
 
 from cgi_helpers.method.masks import composite, weight_map
 from cgi_helpers.pipeline import stages
-from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.pipeline.plan import plan
+from cgi_helpers.pipeline.presets import changed, get_preset
 from cgi_helpers.pipeline.session import Session
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -20,12 +21,12 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def bench(monkeypatch):
     """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("run", "target", "reference", "report", "scale", "samplers"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
 
     yield run
-    for name in ("run", "target", "reference", "report", "scale", "samplers"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds"):
         sys.modules.pop(name, None)
 
 
@@ -265,3 +266,18 @@ def test_samplers_on_images_search_choose_on_validation_and_score_once(bench, tm
         for checkpoint in result["checkpoints"].values():
             [row.pop("seconds", None) for row in checkpoint["rows"].values()]
     assert again == results[1]
+
+
+def test_seeds_are_rows_of_their_own_that_keep_the_shaping_of_the_card(bench):
+    import seeds
+
+    preset = get_preset("smoke")
+    chosen = {name: str(preset.shapings["best"].epochs[-1]) for name in ("collaborative_best", "collaborative_field")}
+    anew, families = seeds.rows_of(preset, {**chosen, "collaborative_unet": "0.1"}, [0, 3])
+    assert set(anew) == {"best_0", "best_3", "unet_0", "unet_3"} and len(families) == 6
+    for row, shaping in anew.items():
+        start, seed = row.split("_")
+        assert shaping.seed == int(seed) and shaping.step_size == preset.shapings[start].step_size
+    assert families["collaborative_field", 3].mode == "field" and families["collaborative_field", 3].shaping == "best_3"
+    plan_ = plan(changed(preset, {"shapings": anew}))
+    assert plan_["shape best_0"].settings != plan_["shape best_3"].settings  # so that neither is taken for the other

@@ -171,7 +171,7 @@ def table(cards, pair):
 def test_every_number_of_the_table_has_its_interval_and_the_order_of_corruption(table):
     assert json.loads(json.dumps(table)) == table and table["images"] == N
     good, bad = (table["methods"][name] for name in ("noise 0.1", "noise 0.4"))
-    assert good.keys() == bad.keys() >= set(judges.COMPARED) - {"detectability"}
+    assert good.keys() == bad.keys() >= set(judges.COMPARED) - {"detectability", "detectability_others"}
     for row in (good, bad, table["floor"]):
         assert all(v["ci95"][0] <= v["mean"] <= v["ci95"][1] for v in row.values())
     for m in good:

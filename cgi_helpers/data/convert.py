@@ -27,6 +27,16 @@ def to_network(images: torch.Tensor, size: int = 64, channels: int | None = None
     return in_channels(x, channels) / 127.5 - 1
 
 
+def to_bytes(x: torch.Tensor) -> torch.Tensor:
+    """Images in [-1, 1] as uint8 of the same shape on the CPU; what lies outside is cut."""
+    return ((x.detach().float() + 1) * 127.5).round().clamp(0, 255).byte().cpu()
+
+
+def from_bytes(images: torch.Tensor) -> torch.Tensor:
+    """The other way: float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
 def in_channels(x: torch.Tensor, channels: int | None) -> torch.Tensor:
     """Images (N, 1 or 3, H, W) with 1 or 3 channels; None: unchanged."""
     if channels is None or channels == x.shape[1]:

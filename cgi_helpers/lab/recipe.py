@@ -10,6 +10,7 @@ from reprlib import repr as brief
 import numpy as np
 import torch
 
+from ..data import convert
 from ..method.masks import MASKS, check_mask, named_mask
 from ..method.refine import STOPS
 from ..method.runtime import fast_dtype, generator
@@ -116,7 +117,7 @@ def picture_text(x):
 
 def to_bytes(x):
     """Tensor in [-1, 1] -> uint8 array of the same shape."""
-    return ((x.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    return convert.to_bytes(x).numpy()
 
 
 def hole_text(mask):

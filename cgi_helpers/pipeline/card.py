@@ -4,6 +4,9 @@ and judges that no method was trained against look at them."""
 import time
 from functools import partial
 
+import torch
+
+from ..data.convert import from_bytes, to_bytes
 from ..method.feedforward import paint
 from ..study import claims, judges, rivals
 from ..study.rivals import Completion, poisson
@@ -33,9 +36,19 @@ def method_names(preset):
     return [*preset.study.rivals, *own, *(f"{name}_poisson" for name in preset.study.blended)]
 
 
+def search_seconds(session, row, split):
+    """Seconds of one core per image that the encodings took where an own row starts from a latent search."""
+    names = {name: start for start, name in bases(session.preset).items()}
+    family = session.preset.study.families.get(row) or session.preset.study.families["collaborative"]
+    start = names.get(row) or family.search
+    if row == "semantic_equal_time" or start in session.preset.feedforward:
+        return 0.0  # searches by itself; has no latents
+    return session.load(f"encodings_{start}")[1]["seconds_per_image"][split]
+
+
 def completions(session, name, split, n):
-    """(composites of the first n images of a split by a method, seconds that they took,
-    training of the method left out)."""
+    """(composites of the first n images of a split by a method, seconds that they took with the search for their
+    latents, training of the method left out)."""
     p, images = session.preset, session.data[split]
     y, own = images.batch(slice(0, n), session.device), own_rows(session)
     base = name.removesuffix("_poisson")
@@ -55,49 +68,62 @@ def completions(session, name, split, n):
         method = session.cache["rival"][1]
     if base != name and base not in own:
         method = poisson(method)
+    searched = n * search_seconds(session, base, split) if base in own else 0.0
     began = time.perf_counter()
     x = method(y, session.mask)
-    return x, y, time.perf_counter() - began
+    return x, y, time.perf_counter() - began + searched
 
 
 def card(session, stage, fresh=False):
     """Stage `card`: scores per image (`card`) and the table that every sentence of the report card is
     written from (`card_table`).
 
-    One piece per method. Its detector is trained on the method's completions of validation images,
-    against those originals.
+    One piece per method. Its detector is trained on the method's completions of validation images, against those
+    originals; a second round asks one that was trained on the completions of all *other* methods.
     """
     if done(session, stage, fresh):
         return
     p = session.preset
     n, C = p.study.card_images, (session.net("classifier"), session.net("judge"))
     labels = session.data["test"].labels[:n]
+    train = partial(judges.train_detector, iterations=p.study.detector_iterations, seed=session.seed)
+    names = method_names(p)
 
     def compute(name):
         x, y, seconds = completions(session, name, "test", n)
         fake, real, _ = completions(session, name, "validation", p.study.validation_images)
-        detector = judges.train_detector(real, fake, iterations=p.study.detector_iterations, seed=session.seed)
         return {
             **judges.score_card(x, y, session.mask, C, labels, seconds),
-            "detectability": judges.detectability(detector, y, x),
+            "detectability": judges.detectability(train(real, fake), y, x),
+            "validation": to_bytes(fake),
         }
 
-    names = method_names(p)
-    pieces = parallel.Pieces(session, stage, fresh, names)
-    found = pieces.run(compute)
+    first = parallel.Pieces(session, stage, fresh, names)
+    found = first.run(compute)
+    completed = dict(zip(names, first.load()[0]))
+    real, y = (
+        from_bytes(to_bytes(session.data[split].batch(slice(0, count), session.device)))
+        for split, count in (("validation", p.study.validation_images), ("test", n))
+    )
+
+    def suspect(name):
+        others = torch.cat([tree["validation"] for other, tree in completed.items() if other != name])
+        x = from_bytes(completed[name]["images"]).to(y)
+        D = train(real, from_bytes(others).to(y))
+        return {"detectability_others": judges.detectability(D, y, x)}
+
+    second = parallel.Pieces(session, stage, fresh, names, round="others")
+    suspected = second.run(suspect)
     if not found:
         return
-    cards = dict(zip(names, found[0]))
+    cards = {name: {**tree, **more} for name, tree, more in zip(names, found[0], suspected[0])}
+    for tree in cards.values():
+        del tree["validation"]
     reference, floor = (
         judges.recognise(session.data[split].batch(rows, session.device), C)
         for split, rows in (("validation", slice(None)), ("test", slice(n, 2 * n)))
     )
     table = judges.card_table(cards, reference, claims.PAIRS, floor, p.study.resamples, session.seed)
-    save(
-        session,
-        stage,
-        {"card": judges.shippable(cards), "card_table": table},
-        sum(m["seconds"] for m in found[1]),
-        images=n,
-    )
-    pieces.remove()
+    seconds = sum(meta["seconds"] for metas in (found[1], suspected[1]) for meta in metas)
+    save(session, stage, {"card": judges.shippable(cards), "card_table": table}, seconds, images=n)
+    first.remove(), second.remove()

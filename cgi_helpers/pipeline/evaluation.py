@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from ..data.convert import to_bytes
 from ..method.fast import Overlay
 from ..method.judge import Judge, Term
 from ..method.refine import record_field, refine_all
@@ -304,7 +305,7 @@ def evaluate(session, stage, fresh=False):
     def compute(item):
         row, part = item
         x = complete(session, row, {start: (G, z[part]) for start, (G, z) in begin.items()}, y[part])
-        return {**score(x, y[part], session.mask, C, labels[part]), "images": ((x + 1) * 127.5).round().byte().cpu()}
+        return {**score(x, y[part], session.mask, C, labels[part]), "images": to_bytes(x)}
 
     pieces = parallel.Pieces(session, stage, fresh, work)
     found = pieces.run(compute)

@@ -111,13 +111,14 @@ class Pieces:
     """Pieces of a stage, one per item, saved one by one in `<stage>.parts/`: piece i by process i % world. Their
     fingerprint is the stage's and the items', so that pieces of another cut are not taken for these.
 
-    What was saved survives a killed process and is found by the next run, with any number of processes.
+    What was saved survives a killed process and is found by the next run, with any number of processes. `round`: of a
+    stage that goes over its items more than once.
     """
 
-    def __init__(self, session, stage, fresh, items):
+    def __init__(self, session, stage, fresh, items, round=""):
         self.session, self.stage, self.items = session, stage, items
         self.print_ = fingerprint(stage=session.fingerprint(stage), items=[str(item) for item in items])
-        self.name = f"{stage.replace(' ', '_')}.parts"
+        self.name = f"{stage.replace(' ', '_')}{round and f'_{round}'}.parts"
         self.folder = session.store.own / self.name
         check_shared(session.store.own)
         if fresh and rank() == 0:
@@ -156,8 +157,10 @@ class Pieces:
                 if asked.is_set():
                     raise KeyboardInterrupt
         barrier()
-        if rank():
-            return None
+        return None if rank() else self.load()
+
+    def load(self):
+        """(list of trees in order, list of their metadata) of pieces that were all computed."""
         loaded = [self.session.store.load(self._name(i), self.stage, self.print_) for i in range(len(self.items))]
         return [tree for tree, _ in loaded], [meta for _, meta in loaded]
 

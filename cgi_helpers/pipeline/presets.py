@@ -72,6 +72,7 @@ class Shaping:
     micro_batch: int | None = None  # images of a batch that are refined together; None: all (report)
     lr: float = 2e-4  # Adam (author)
     r1: float = 0.0  # weight of the gradient penalty on real images (report: none)
+    seed: int | None = None  # of the order of the batches; None: the run's own
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import copy
 
 import torch
 
+from ..data.convert import to_bytes
 from ..method import train
 from ..method.feedforward import train_feedforward
 from ..method.refine import Overlay
@@ -53,7 +54,7 @@ def train_gan(session, stage="train", fresh=False):
             records[key][step - 1] = state[key]
         if step in steps:
             with frozen(drawn), torch.no_grad():
-                records["grids"][steps.index(step)] = ((drawn(z) + 1) * 127.5).round().byte().cpu()
+                records["grids"][steps.index(step)] = to_bytes(drawn(z))
 
     loop = train.train_gan(
         G,
@@ -255,7 +256,7 @@ def shape(session, stage, fresh=False):
         share=parallel.share,
         agree=parallel.agree,
         compose=(lambda real: Overlay(real, session.mask)) if s.overlay else whole,
-        seed=session.seed,
+        seed=session.seed if s.seed is None else s.seed,
         start=checkpoint.step,
         optimisers=optimisers,
         device=session.device,

@@ -13,6 +13,7 @@ LABELS = {
     "l1_hole": "mean error in the hole ↓",
     "seam": "seam (0: as originals)",
     "detectability": "detectability (0.5: none) ↓",
+    "detectability_others": "detectability,\nD of the other methods ↓",
     "frechet_distance": "Fréchet distance ↓",
     "frechet_distance_2": "Fréchet distance,\nsecond classifier ↓",
     "kernel_distance": "kernel distance ↓",

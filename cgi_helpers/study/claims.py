@@ -25,6 +25,7 @@ NAMES = {
     "kernel_distance_2": "kernel distance, second classifier",
     "recall": "recall",
     "detectability": "detectability",
+    "detectability_others": "detectability by the others",
 }
 
 

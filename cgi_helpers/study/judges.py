@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.convert import to_bytes
 from ..method.losses import discriminator_loss
 from ..method.models import Discriminator
 from ..method.runtime import autocast, generator
@@ -23,6 +24,7 @@ SMALLER_IS_BETTER = (
     "l1",
     "l1_hole",
     "detectability",
+    "detectability_others",
     "frechet_distance",
     "frechet_distance_2",
     "kernel_distance",
@@ -42,6 +44,7 @@ COMPARED = (
     "kernel_distance_2",
     "recall",
     "detectability",
+    "detectability_others",
 )
 RANKED = ("psnr", "ssim")  # of these single images' gains mean something: signed-rank test, median, share that gains
 
@@ -180,7 +183,7 @@ def score_card(
     return {
         **{name: values.cpu() for name, values in card.items()},
         **recognise(x, judges, labels),
-        "images": ((x + 1) * 127.5).round().clamp(0, 255).byte().cpu(),
+        "images": to_bytes(x),
     }
 
 
