@@ -119,7 +119,10 @@ def sweep_shape(session, row, tag, changes):
     if own.is_symlink():
         own.unlink()
     run(other, f"shape {row}")
-    family = replace(next(f for f in other.preset.study.families.values() if f.shaping == row), epochs=None)
+    name, family = next((n, f) for n, f in other.preset.study.families.items() if f.shaping == row)
+    family = replace(family, epochs=None)
+    if family.mode == "field" and family == other.preset.study.families[name]:  # whose field is read from its file
+        run(other, f"field {name}")
     found = judged(other, family)
     write(session, f"shape_{row}", tag, {"changes": changes, "seconds": round(time.time() - began, 1), "epochs": found})
 

@@ -9,19 +9,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from ..method.feedforward import Opened
 from ..method.judge import Score, terms_of
-from ..method.losses import generator_loss
-from ..method.masks import composite
+from ..method.losses import context_loss, generator_loss, prior_loss
+from ..method.masks import composite, weight_map
 from ..method.refine import Overlay, record_field, refine
 from ..method.runtime import draw_z, frozen
 from ..method.search import find_latent
 from ..pipeline.evaluation import COMPANIONS, path_of, recorded, stages_of
 from . import recipe as recipes
-from .recipe import COMPANY, FAMILY, RECORDED, to_bytes
+from .recipe import RECORDED, to_bytes
 
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
+MORE = recipes.WARM_ITERATIONS  # of a random start where the recipe makes none
 WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
@@ -111,15 +113,26 @@ class Engine:
 
     def load(self, recipe):
         """(G, E, D as trained, D of the recipe); ArtifactError names the command that makes a missing network."""
-        shaped = self.net((COMPANY[recipe.company], recipe.epochs))
+        shaped = self.net(recipes.shaping_of(recipe, self.session))
         return self.net("generator"), self.net("encoder"), self.net("discriminator"), shaped
 
-    def companions(self):
+    def painter(self, recipe, mask):
+        """What paints from the recipe's latents: G, or a feed-forward net opened behind this hole."""
+        if recipe.search in recipes.SEARCHES:
+            return self.net("generator")
+        key = "fitted", recipe.search
+        if key not in self.nets:
+            self.nets[key] = self.session.fitted(recipe.search)
+        return Opened(self.nets[key], mask)
+
+    def companions(self, recipe):
         """(images, latents) of the training images that keep company while a field is recorded, loaded once."""
-        if "companions" not in self.nets:
-            _, z = self.session.start_of("best", "pool", COMPANIONS)
-            self.nets["companions"] = self.session.data["train"].batch(slice(0, len(z)), self.session.device), z
-        return self.nets["companions"]
+        start = "best" if recipe.search in recipes.SEARCHES else recipe.search
+        if ("companions", start) not in self.nets:
+            y = self.session.data["train"].batch(slice(0, COMPANIONS), self.session.device)
+            _, z = self.session.start_of(start, "pool", COMPANIONS)
+            self.nets["companions", start] = y[: len(z)], z[: len(y)]
+        return self.nets["companions", start]
 
     # --- who judges
 
@@ -128,24 +141,26 @@ class Engine:
         D = self.load(recipe)[-1]
         if recipe.company != RECORDED:
             return D, {"mode": "independent"}
+        start = recipes.family_of(recipe)
         path = tuple(getattr(recipe, name) for name in ("epochs", "layer", "step_size", "steps"))
-        key = ("field", *path, mask.cpu().numpy().tobytes())
+        key = ("field", start, *path, mask.cpu().numpy().tobytes())
         return D, {"mode": "field", "field": self._remember(key, lambda: self._field(recipe, D, mask))}
 
     def _field(self, recipe, D, mask):
         """The stored field if it is that of this hole and path, else one of the page's own, which takes seconds."""
-        session, family = self.session, self.session.preset.study.families[FAMILY]
-        path, stage = path_of(session, family), [e for e in stages_of(session.preset, family) if e == recipe.epochs]
+        session, row, (_, shaped) = self.session, recipes.family_of(recipe), recipes.shaping_of(recipe, self.session)
+        family = session.preset.study.families[row]
+        path, stage = path_of(session, family), [e for e in stages_of(session.preset, family) if e == shaped]
         stored = (
             stage
             and (recipe.layer, recipe.step_size) == (path["layer"], path["step_size"])
             and recipe.steps <= path["steps"]
             and torch.equal(mask, session.mask)
-            and session.up_to_date(f"field {FAMILY}")
+            and session.up_to_date(f"field {row}")
         )
         if stored:
             return recorded(session, family, stage[0])
-        G, (y, z) = self.net("generator"), self.companions()
+        G, (y, z) = self.painter(recipe, mask), self.companions(recipe)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
         path = {name: getattr(recipe, name) for name in path}
@@ -187,6 +202,7 @@ class Engine:
         recipes.check(recipe, self.session)
         mask = recipes.hole_mask(recipe, self.session)
         self.load(recipe)
+        self.painter(recipe, mask).check_layer(recipe.layer)
         return Run(recipe, recipes.target(recipe, self.session), mask)
 
     def stream(self, recipe, cancel):
@@ -216,6 +232,10 @@ class Engine:
         known = self.cache.get(key)
         if known is not None:
             run.z, run.frames = known[0], list(known[1])
+        elif recipe.search not in recipes.SEARCHES:
+            run.z = run.y
+            run.frames.append(self._answer(run))
+            yield run
         else:
             began, n = time.perf_counter(), recipe.restarts
             G, D = self.net("generator"), self.net("discriminator")
@@ -241,11 +261,22 @@ class Engine:
             run.z = state["z"][state["best"].argmin()][None]
             self.cache.put(key, (run.z, tuple(run.frames)))
         with torch.no_grad():
-            run.semantic = composite(run.y, self.net("generator")(run.z), run.mask)
+            run.semantic = composite(run.y, self.painter(recipe, run.mask)(run.z), run.mask)
+
+    def _answer(self, run):
+        """The one frame before the refinement of a feed-forward net's answer."""
+        began = time.perf_counter()
+        with torch.no_grad():
+            x = self.painter(run.recipe, run.mask)(run.y)
+            context = context_loss(x, run.y, weight_map(run.mask, self.session.preset.window))
+            prior = prior_loss(self.net("discriminator")(x), run.recipe.lam)
+        image, prior = to_bytes(composite(run.y, x, run.mask)[0]), float(prior)
+        logit = logit_of(prior, run.recipe.lam)
+        return Frame("search", 0, image, float(context), prior, logit, time.perf_counter() - began)
 
     def refinement(self, recipe, z, y, mask):
         """The loop of `refine` with the recipe's values; for so few images `Overlay` would be slower."""
-        G, (D, how) = self.net("generator"), self.judge(recipe, mask)
+        G, (D, how) = self.painter(recipe, mask), self.judge(recipe, mask)
         with frozen(G), torch.no_grad():
             h = G.to_features(z, recipe.layer)
         return refine(
@@ -314,15 +345,17 @@ class Engine:
 
     def _diversity(self, recipe, n, cancel, tell):
         run = self.new_run(recipe)
-        random = replace(recipe, search="random start") if recipe.search in WARM else recipe
+        own = recipe.search in ("random start", "report's recipe")
+        # encoder and nets have one answer
+        random = recipe if own else replace(recipe, search="random start", iterations=recipe.iterations or MORE)
         y = run.y.expand(n, -1, -1, -1)
         z = self.starts(random, run.y, run.mask, n)
         G, D, options = self.net("generator"), self.net("discriminator"), self.search_options(random)
         for step, state in find_latent(G, D, y, run.mask, z=z, **options):
             if cancel.is_set():
                 return None
-            tell(f"Search from {n} starts: {step} of {recipe.iterations}")
-        for step, refined in self.refinement(recipe, state["z"], y, run.mask):
+            tell(f"Search from {n} starts: {step} of {random.iterations}")
+        for step, refined in self.refinement(random, state["z"], y, run.mask):
             if cancel.is_set():
                 return None
             tell(f"Refinement of {n} completions: {step} of {recipe.steps}")

@@ -4,7 +4,7 @@ import ipywidgets as widgets
 
 from ..method.refine import STOPS
 from .number import Number
-from .recipe import COMPANY, RANGES, SEARCHES, epochs, layers
+from .recipe import COMPANY, RANGES, epochs, layers, searches
 
 WIDTH, LABEL = "334px", "128px"
 REPORT_LAM, YEH_LAM = 1e-4, 3e-3  # lambda of the report (IV.A) and of Yeh et al. (2017)
@@ -34,8 +34,9 @@ def make_knobs(session, recipe):
             "search",
             "search",
             "Where the latent search starts and how it walks: from the encoder's answer or from "
-            "noise by Adam, or the report's recipe (noise, Nesterov, |z| at most 1).",
-            list(SEARCHES),
+            "noise by Adam, or the report's recipe (noise, Nesterov, |z| at most 1). Or the answer of a feed-forward "
+            "net, without a search: its decoder is refined then.",
+            list(searches(session)),
         ),
         "iterations": number(
             "iterations",

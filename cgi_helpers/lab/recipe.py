@@ -33,15 +33,6 @@ TYPES = {int: (int,), float: (int, float), str: (str,)}  # of JSON's values for 
 RECORDED, NOBODY = "recorded", "none"  # a single image is judged in the recorded company of training images, or alone
 COMPANY = {RECORDED: "best", NOBODY: "per_image"}  # company -> row of the shapings whose discriminators judge in it
 FAMILY = "collaborative_field"  # of the study: the refinement that the page begins with
-# artifacts whose digest a recipe tells
-NETWORKS = (
-    "generator",
-    "discriminator",
-    "encoder",
-    *(f"shaped_{row}" for row in COMPANY.values()),
-    "encodings_best",
-    f"field_{FAMILY}",
-)
 FACTS = {
     "networks": "other networks",
     "preset_seed": "another seed of the session",
@@ -60,9 +51,9 @@ class Recipe:
     image: int
     picture: str
     hole: str
-    search: str  # one of SEARCHES
+    search: str  # one of `searches`
     lam: float  # weight of the prior loss
-    iterations: int  # of the search ("encoder alone" makes none)
+    iterations: int  # of the search ("encoder alone" and feed-forward nets make none)
     restarts: int  # starts per image, the lowest loss is kept
     seed: int  # of random starts and of the probabilistic stop
     layer: int  # of G, 0 = 4x4
@@ -75,7 +66,7 @@ class Recipe:
     def __post_init__(self):
         if self.picture:  # nothing may depend on the number of a test image that is not shown
             object.__setattr__(self, "image", 0)
-        if self.search == "encoder alone":
+        if self.search not in SEARCHES[:-1]:
             object.__setattr__(self, "iterations", 0)
 
 
@@ -97,6 +88,34 @@ def default_recipe(session):
         company=RECORDED,
         **path,
     )
+
+
+def searches(session):
+    """Where a run may start: SEARCHES of a latent, and feed-forward nets of the preset, whose decoder is refined."""
+    known = session.preset.study.families
+    return (*SEARCHES, *(row for row in session.preset.feedforward if f"collaborative_{row}" in known))
+
+
+def shaping_of(recipe, session):
+    """(row of the shapings, epochs): which stored discriminator judges.
+
+    A feed-forward net has one D that was shaped on its own completions: for any number of epochs above 0.
+    """
+    if recipe.search in SEARCHES or recipe.company != RECORDED or not recipe.epochs:
+        return COMPANY[recipe.company], recipe.epochs
+    return recipe.search, session.preset.shapings[recipe.search].epochs[-1]
+
+
+def family_of(recipe):
+    """The family of the study that refines from the recipe's start."""
+    return FAMILY if recipe.search in SEARCHES else f"collaborative_{recipe.search}"
+
+
+def networks(recipe):
+    """The artifacts whose digests a recipe tells: what its pixels may depend on."""
+    own = () if recipe.search in SEARCHES else (f"fitted_{recipe.search}", f"shaped_{recipe.search}")
+    shaped = (*(f"shaped_{row}" for row in COMPANY.values()), "encodings_best", f"field_{family_of(recipe)}")
+    return ("generator", "discriminator", "encoder", *shaped, *own)
 
 
 def epochs(session):
@@ -168,7 +187,7 @@ def check(recipe, session):
     """Raise ValueError in one sentence for a value that this page cannot run."""
     split = session.data["test"]
     choices = {
-        "search": SEARCHES,
+        "search": searches(session),
         "stop": STOPS,
         "epochs": epochs(session),
         "layer": layers(session),
@@ -192,7 +211,7 @@ def check(recipe, session):
 def facts(recipe, session):
     """What the pixels depend on beside the recipe:
     networks, seed, device, precision, torch, the image behind its number."""
-    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in NETWORKS}
+    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in networks(recipe)}
     precision = fast_dtype(session.device) if session.preset.networks.amp else None
     original = hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]
     return {

@@ -35,12 +35,17 @@ def tiny(session):
     for k, row in enumerate(COMPANY.values()):
         for i, e in enumerate(session.preset.shapings[row].epochs):
             nets[row, e] = lively(session.build("discriminator"), 10 + i + 20 * k * (i > 0))
+    for i, row in enumerate(session.preset.feedforward):
+        nets["fitted", row] = lively(session.feedforward(row)[0], 50 + i)
+        for e in session.preset.shapings[row].epochs[1:]:
+            nets[row, e] = lively(session.build("discriminator"), 60 + i)
     for net in nets.values():
         net.float().requires_grad_(False).amp = None
     with torch.no_grad():  # latents of a sensible size
         nets["encoder"].net[-1].weight.mul_(0.2)
     y = session.data["train"].batch(slice(0, 8))
-    nets["companions"] = y, draw_z(8, session.preset.networks.z_dim, "normal", "companions")
+    nets["companions", "best"] = y, draw_z(8, session.preset.networks.z_dim, "normal", "companions")
+    nets.update({("companions", row): (y, y) for row in session.preset.feedforward})
     return nets
 
 

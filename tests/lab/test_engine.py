@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from cgi_helpers.lab import recipe as recipes
 from cgi_helpers.lab.engine import WARM_LR, Bounded, Engine, logit_of
 from cgi_helpers.lab.recipe import NOBODY, default_recipe, hole_text, to_bytes
+from cgi_helpers.method.feedforward import opened, paint
 from cgi_helpers.method.losses import prior_loss
 from cgi_helpers.method.masks import block_mask, center_mask, composite
-from cgi_helpers.method.refine import refine_all
+from cgi_helpers.method.refine import refine_all, refine_features
 from cgi_helpers.method.runtime import generator, last
 from cgi_helpers.method.search import find_latent
 from cgi_helpers.pipeline.artifacts import ArtifactError
@@ -261,3 +263,37 @@ def test_the_stored_field_is_played_where_it_was_recorded_and_another_one_is_rec
     for change in ({"steps": recipe.steps + 1}, {"epochs": 2}, {"layer": 1}, {"step_size": 0.5}):
         assert torch.is_tensor(engine.judge(replace(recipe, **change), mask)[1]["field"]["mean"])
     assert engine.judge(replace(recipe, company=NOBODY), mask)[1] == {"mode": "independent"}
+
+
+@pytest.mark.parametrize("net", ["unet", "context_encoder"])
+def test_a_feedforward_net_is_a_start_whose_own_decoder_is_refined(engine, recipe, net):
+    recipe = replace(recipe, search=net, hole="half", company=NOBODY, epochs=0)
+    run = engine.run(recipe)
+    answer = paint(engine.nets["fitted", net], run.y, run.mask)
+    assert recipe.iterations == 0 and [f.phase for f in run.frames].count("search") == 1
+    torch.testing.assert_close(run.semantic, composite(run.y, answer, run.mask))
+    features, to_image = opened(engine.nets["fitted", net], run.y, run.mask, recipe.layer)
+    D = engine.nets["per_image", 0]
+    by_hand = refine_features(
+        features,
+        to_image,
+        lambda x: D(composite(run.y, x, run.mask), "independent"),
+        steps=recipe.steps,
+        step_size=recipe.step_size,
+    )
+    torch.testing.assert_close(run.refined, composite(run.y, last(by_hand)["images"], run.mask))
+    assert not torch.equal(run.refined, run.semantic)
+
+
+def test_a_feedforward_net_has_its_own_discriminator_in_company_and_other_completions_from_the_search(engine, recipe):
+    recipe = replace(recipe, search="unet")
+    assert engine.load(recipe)[-1] is engine.nets["unet", engine.session.preset.shapings["unet"].epochs[-1]]
+    assert engine.load(replace(recipe, epochs=0))[-1] is engine.nets["best", 0]
+    assert not torch.equal(engine.run(recipe).refined, engine.run(replace(recipe, search="context_encoder")).refined)
+    _, images, _ = engine.diversity(recipe, 2, threading.Event())
+    assert not torch.equal(*images)
+
+
+def test_a_layer_that_the_decoder_does_not_have_is_refused_before_any_work(engine, recipe):
+    with pytest.raises(ValueError, match="decoder's layer must be an integer from 0"):
+        engine.new_run(replace(recipe, search="unet", layer=recipes.layers(engine.session)[-1]))
