@@ -275,7 +275,7 @@ def summary():
     }
     rows["collaborative_best"] = {**bad, "psnr": 23.0}  # worse than semantic_best in one number, equal in the others
     scores = {name: made_up(**r, seed=i + 1) for i, (name, r) in enumerate(rows.items())}
-    reference = metrics.moments(torch.from_numpy(np.random.default_rng(9).normal(0, 1, (3000, WIDTH))))
+    reference = torch.from_numpy(np.random.default_rng(9).normal(0, 1, (3000, WIDTH)))
     return scores, reference, evaluation.summarise(scores, reference, 300, seed=2)
 
 
@@ -288,8 +288,9 @@ def test_means_are_those_of_the_scores(summary):
         for m in evaluation.PER_IMAGE:
             assert means[m] == pytest.approx(s[m].mean().item())
         assert means["frechet_distance"] == pytest.approx(
-            metrics.frechet_distance(metrics.moments(s["features"]), reference)
+            metrics.frechet_distance(metrics.moments(s["features"]), metrics.moments(reference))
         )
+        assert means["frechet_limit"] == pytest.approx(metrics.frechet_limit(s["features"], reference))
         assert means["inception_score"] == pytest.approx(metrics.inception_score(s["probabilities"]))
 
 
@@ -299,7 +300,7 @@ def test_gains_are_positive_where_collaborative_is_better(summary):
         for m in evaluation.METRICS:
             difference = table["methods"][a][m]["mean"] - table["methods"][b][m]["mean"]
             gain = table[name][m]
-            assert gain["mean"] == pytest.approx(-difference if m == "frechet_distance" else difference)
+            assert gain["mean"] == pytest.approx(-difference if m.startswith("frechet") else difference)
             assert gain["ci95"][0] <= gain["mean"] <= gain["ci95"][1]
     for m in evaluation.METRICS:  # a truly better method, hundreds of images: no interval reaches zero
         assert table["paired_gain"][m]["ci95"][0] > 0, m

@@ -8,13 +8,15 @@ import torch
 
 from ..data.convert import from_bytes, to_bytes
 from ..method.feedforward import paint
+from ..method.runtime import clock
 from ..study import claims, judges, rivals
 from ..study.rivals import Completion, poisson
 from . import parallel
-from .evaluation import bases, complete
+from .evaluation import bases, complete, find_all
 from .plan import starts
 from .session import done, save
 
+TIMED = 64  # test images whose search is timed
 CHOOSE_ON = 200  # validation images on which a rival's knobs are chosen
 
 
@@ -36,29 +38,49 @@ def method_names(preset):
     return [*preset.study.rivals, *own, *(f"{name}_poisson" for name in preset.study.blended)]
 
 
-def search_seconds(session, row, split):
-    """Seconds of one core per image that the encodings took where an own row starts from a latent search."""
+def search_seconds(session, row):
+    """Seconds per image of the latent search that an own row starts from, measured now on TIMED test images; 0 for
+    rows that search by themselves or start from a feed-forward net."""
     names = {name: start for start, name in bases(session.preset).items()}
     family = session.preset.study.families.get(row) or session.preset.study.families["collaborative"]
     start = names.get(row) or family.search
     if row == "semantic_equal_time" or start in session.preset.feedforward:
-        return 0.0  # searches by itself; has no latents
-    return session.load(f"encodings_{start}")[1]["seconds_per_image"][split]
+        return 0.0
+    if ("search seconds", start) not in session.cache:
+        y, began = session.data["test"].batch(slice(0, TIMED), session.device), clock(session.device)
+        find_all(session, start, y)
+        session.cache["search seconds", start] = (clock(session.device) - began) / len(y)
+    return session.cache["search seconds", start]
+
+
+def firsts(begin, y):
+    """Starts {row: (G, latents)} cut to as many images as y has: the first ones."""
+    return {row: (G, z[: len(y)]) for row, (G, z) in begin.items()}
+
+
+def described(name, facts):
+    """{"source", "learns", "chosen"} of a method: where it comes from, what it has learnt from, knobs and their value
+    among those that were tried."""
+    rival = rivals.RIVALS.get(name.removesuffix("_poisson"))
+    chosen = {k: v for k, v in facts.items() if k != "tried" and facts.get("tried")}
+    return {**({"source": rival.source, "learns": rival.learns} if rival else {}), "chosen": chosen}
 
 
 def completions(session, name, split, n):
-    """(composites of the first n images of a split by a method, seconds that they took with the search for their
-    latents, training of the method left out)."""
+    """(composites of the first n images of a split by a method, the images, seconds that they took with the search for
+    their latents, training of the method left out, and what the method chose)."""
     p, images = session.preset, session.data[split]
     y, own = images.batch(slice(0, n), session.device), own_rows(session)
     base = name.removesuffix("_poisson")
     if base in own:
         begin = {row: session.start_of(row, split, n) for row in starts(p)}
-        method = Completion(base, lambda y, mask: complete(session, own[base], begin, y), coupled=True)
+        # coupled: latents belong to these images and to no part of them; that the same call gives the same is tried
+        method = Completion(base, lambda y, mask: complete(session, own[base], firsts(begin, y), y), coupled=True)
         if base != name:
             G, z = begin[bases(p)[base]]
-            method = poisson(Completion(base, lambda y, mask: G(z).detach(), coupled=True, whole=True, vouched=True))
-        method.vouched = True  # a row of the evaluation: latents belong to these images and to no part of them
+            method = poisson(
+                Completion(base, lambda y, mask: G(z[: len(y)]).detach(), coupled=True, whole=True, vouched=True)
+            )
     elif base in p.feedforward:
         method = Completion(base, partial(paint, session.fitted(base)), whole=True)
     else:
@@ -68,10 +90,10 @@ def completions(session, name, split, n):
         method = session.cache["rival"][1]
     if base != name and base not in own:
         method = poisson(method)
-    searched = n * search_seconds(session, base, split) if base in own else 0.0
+    searched = n * search_seconds(session, base) if base in own and split == "test" else 0.0
     began = time.perf_counter()
     x = method(y, session.mask)
-    return x, y, time.perf_counter() - began + searched
+    return x, y, time.perf_counter() - began + searched, method.facts
 
 
 def card(session, stage, fresh=False):
@@ -85,18 +107,23 @@ def card(session, stage, fresh=False):
         return
     p = session.preset
     n, C = p.study.card_images, (session.net("classifier"), session.net("judge"))
+    if len(session.data["test"]) < 2 * n:
+        raise ValueError(
+            f"The card takes {n} test images and as many others to see what originals reach, but there are "
+            f"{len(session.data['test'])}: lower study.card_images."
+        )
     labels = session.data["test"].labels[:n]
     train = partial(judges.train_detector, iterations=p.study.detector_iterations, seed=session.seed)
     names = method_names(p)
 
     def compute(name):
-        x, y, seconds = completions(session, name, "test", n)
-        fake, real, _ = completions(session, name, "validation", p.study.validation_images)
+        x, y, seconds, facts = completions(session, name, "test", n)
+        fake, real, *_ = completions(session, name, "validation", p.study.validation_images)
         return {
             **judges.score_card(x, y, session.mask, C, labels, seconds),
             "detectability": judges.detectability(train(real, fake), y, x),
             "validation": to_bytes(fake),
-        }
+        }, facts
 
     first = parallel.Pieces(session, stage, fresh, names)
     found = first.run(compute)
@@ -124,6 +151,7 @@ def card(session, stage, fresh=False):
         for split, rows in (("validation", slice(None)), ("test", slice(n, 2 * n)))
     )
     table = judges.card_table(cards, reference, claims.PAIRS, floor, p.study.resamples, session.seed)
+    table["facts"] = {name: described(name, meta["facts"]) for name, meta in zip(names, found[1])}
     seconds = sum(meta["seconds"] for metas in (found[1], suspected[1]) for meta in metas)
     save(session, stage, {"card": judges.shippable(cards), "card_table": table}, seconds, images=n)
     first.remove(), second.remove()

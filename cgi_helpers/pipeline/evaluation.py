@@ -317,12 +317,16 @@ def evaluate(session, stage, fresh=False):
         for name in rows
     }
     chosen = {name: f"{name}_{epochs}" for name, epochs in session.load("selection")[0]["stages"].items()}
-    reference = metrics.moments(classify(C, session.data["validation"], session.device)[0])
+    reference = classify(C, session.data["validation"], session.device)[0]
     table = summarise(scores, reference, p.study.resamples, session.seed, chosen, pairs(p))
+    originals = score(y, y, session.mask, C, labels)
     table["floor"] = {
         "frechet_distance": metrics.frechet_distance(
-            metrics.moments(score(y, y, session.mask, C, labels)["features"]), reference
-        )
+            metrics.moments(originals["features"]), metrics.moments(reference)
+        ),
+        "frechet_limit": metrics.frechet_limit(originals["features"], reference),
+        "label_agreement": float(originals["label_agreement"].mean()),
+        "inception_score": metrics.inception_score(originals["probabilities"]),
     }
     table["selected_stages"] = session.load("selection")[0]["stages"]
     pair = scores["semantic"], scores[chosen["collaborative"]]

@@ -134,6 +134,7 @@ class Pieces:
     def run(self, compute):
         """(list of trees `compute(item)` in order, list of their metadata) in process 0, None in the others.
 
+        `compute` returns a tree, or a tree and a dict of facts, which becomes the piece's metadata "facts".
         Each process computes and saves its missing pieces, then waits for the others.
         On Ctrl-C it saves the present piece first.
         """
@@ -145,6 +146,7 @@ class Pieces:
             for i in bar:
                 began = time.time()
                 tree = compute(self.items[i])
+                tree, facts = tree if isinstance(tree, tuple) else (tree, {})
                 self.session.store.save(
                     self._name(i),
                     tree,
@@ -153,6 +155,7 @@ class Pieces:
                     seconds=time.time() - began,
                     rank=rank(),
                     world=world(),
+                    facts=facts,
                 )
                 if asked.is_set():
                     raise KeyboardInterrupt

@@ -18,6 +18,7 @@ BLUE, ORANGE, GREEN, RED = PALETTE[:4]
 HOLE = "#56b4e9"  # flat colour of missing pixels: no grey image contains it
 HEAT = sns.light_palette("#8c0d15", as_cmap=True)  # as in the report, the redder the larger; lightness falls evenly
 METRICS = {
+    "frechet_limit": "Fréchet distance,\nextrapolated ↓",
     "psnr": "PSNR (dB) ↑",
     "ssim": "SSIM ↑",
     "psnr_hole": "PSNR in the hole (dB) ↑",

@@ -77,7 +77,7 @@ CLAIMS = (
         ("psnr", *REALISM),
     ),
     Claim(
-        "Yeh et al. eq. 8",
+        "Yeh et al., Poisson blending",
         "Poisson blending brings semantic inpainting closer to the original and hides the seam.",
         "semantic_poisson",
         "semantic",
@@ -106,8 +106,15 @@ CLAIMS = (
     ),
     Claim(
         "this suite",
-        "A D that judges every image alone keeps the gain in realism.",
+        "A D that was shaped to judge every image alone makes completions look more real.",
         "collaborative_independent_best",
+        "semantic_best",
+        REALISM,
+    ),
+    Claim(
+        "this suite",
+        "So does the recorded company of training images, played back to one image at a time.",
+        "collaborative_field",
         "semantic_best",
         REALISM,
     ),
@@ -139,8 +146,16 @@ CLAIMS = (
         "unet",
         REALISM,
     ),
+    Claim(
+        "report VII",
+        "So do a Context Encoder's, which was trained against a discriminator itself.",
+        "collaborative_context_encoder",
+        "context_encoder",
+        REALISM,
+    ),
 )
-PAIRS = tuple(dict.fromkeys((c.method, c.other) for c in CLAIMS))  # what `card_table` has to compare
+BLUR_AND_TEXTURE = tuple((blurred, "nearest_neighbour") for blurred in ("ridge", "unet"))  # for `disagreement`
+PAIRS = tuple(dict.fromkeys((*((c.method, c.other) for c in CLAIMS), *BLUR_AND_TEXTURE)))  # of a `card_table`
 
 
 def side(row: dict) -> int:

@@ -9,8 +9,8 @@ from ..method.masks import composite
 from . import metrics, statistics
 
 PER_IMAGE = ("psnr", "ssim", "psnr_hole", "ssim_hole", "label_agreement")
-METRICS = PER_IMAGE + ("frechet_distance", "inception_score")
-SMALLER_IS_BETTER = ("frechet_distance",)
+METRICS = PER_IMAGE + ("frechet_distance", "frechet_limit", "inception_score")
+SMALLER_IS_BETTER = ("frechet_distance", "frechet_limit")
 DISTANCE_RESAMPLES = 100  # of the bootstrap for distances and scores: each costs an eigendecomposition
 PAIRS = {
     "paired_gain": ("collaborative", "semantic"),
@@ -68,22 +68,34 @@ def score(
 
 
 def summarise(
-    scores: dict, reference: Any, resamples: int, seed: int = 0, aliases: dict | None = None, pairs: Any = PAIRS
+    scores: dict,
+    reference: torch.Tensor,
+    resamples: int,
+    seed: int = 0,
+    aliases: dict | None = None,
+    pairs: Any = PAIRS,
 ) -> dict:
     """{"methods": {row: {metric: V}}, each of the pairs: {metric: V}}, V = {"mean", "ci95"}; gains: positive is better.
 
+    reference (M, d): features of originals that no row completes. "frechet_distance" is that of the sets as they are,
+    with the bias of their size, "frechet_limit" is extrapolated to infinitely many images (jackknife interval).
     `aliases`: second name -> row, e.g. the chosen stage of a family; computed once.
     """
-    counts = statistics.bootstrap_counts(len(next(iter(scores.values()))["psnr"]), resamples, seed)
+    n, there = len(next(iter(scores.values()))["psnr"]), metrics.moments(reference)
+    counts, left_out = statistics.bootstrap_counts(n, resamples, seed), statistics.jackknife_weights(n, seed=seed)
     estimate, draws = {}, {}
     for row, s in scores.items():
         estimate[row] = {m: float(s[m].double().mean()) for m in PER_IMAGE}
         draws[row] = {m: counts @ s[m].double() / counts.shape[1] for m in PER_IMAGE}
-        estimate[row]["frechet_distance"] = metrics.frechet_distance(metrics.moments(s["features"]), reference)
+        estimate[row]["frechet_distance"] = metrics.frechet_distance(metrics.moments(s["features"]), there)
         estimate[row]["inception_score"] = metrics.inception_score(s["probabilities"])
         few = counts[:DISTANCE_RESAMPLES]
         draws[row]["frechet_distance"] = torch.tensor(
-            [metrics.frechet_distance(metrics.moments(s["features"], c), reference) for c in few]
+            [metrics.frechet_distance(metrics.moments(s["features"], c), there) for c in few]
+        )
+        estimate[row]["frechet_limit"] = limit = metrics.frechet_limit(s["features"], reference)
+        draws[row]["frechet_limit"] = statistics.jackknife_draws(
+            limit, metrics.frechet_limit(s["features"], reference, left_out)
         )
         draws[row]["inception_score"] = torch.tensor([metrics.inception_score(s["probabilities"], c) for c in few])
     for name, row in (aliases or {}).items():

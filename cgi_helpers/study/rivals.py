@@ -358,7 +358,7 @@ RIVALS = {
     "ridge": Rival(fit_ridge, "ridge regression, closed form", "training images, one hole; penalty on validation"),
     "nearest_neighbour": Rival(fit_nearest, "look-up by all known pixels", "keeps the training images"),
     "nearest_ring": Rival(
-        fit_nearest, "look-up by the ring W (Yeh et al. eq. 3)", "keeps the training images", {"pixels": "ring"}
+        fit_nearest, "look-up by the ring W (Yeh et al. 2017)", "keeps the training images", {"pixels": "ring"}
     ),
     "telea": Rival(fit_opencv, "Telea 2004, OpenCV", "nothing; radius on validation images"),
     "navier_stokes": Rival(
@@ -406,7 +406,7 @@ def fit(
 
 
 def poisson(completion: Completion) -> Completion:
-    """`completion`, then Poisson blending (Yeh et al. eq. 8): the hole keeps its gradients and meets y at the seam.
+    """`completion`, then Poisson blending (Yeh et al. 2017): the hole keeps its gradients and meets y at the seam.
 
     Only for methods that paint whole images: how far they are from y at the seam is what the blending mends.
     """
