@@ -211,7 +211,8 @@ def preset_name(name):
     from cgi_helpers.pipeline.presets import get_preset
 
     try:
-        return get_preset(name or None).name
+        found = get_preset(name or None).name
+        return name if name.startswith("folder:") else found  # which no table knows by its name
     except ValueError as error:
         raise Trouble(str(error)) from error
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgi_helpers.data import Split
+from cgi_helpers.data import TURNS, Split
 from cgi_helpers.method import train
 from cgi_helpers.method.masks import MASKS, center_mask, check_mask
 from cgi_helpers.method.models import Classifier, Discriminator, Encoder, Generator
@@ -270,3 +270,15 @@ def test_others_resumed_equal_uninterrupted(kind):
     torch.manual_seed(99)
     assert same(whole, run_other(kind, 3, 7, net, optimisers)[0])
     assert same(whole, run_other(kind)[0]) and not same(whole, run_other(kind, seed=1)[0])
+
+
+def test_without_labels_the_classifier_learns_which_way_is_up():
+    dark_below = torch.full((40, SIZE, SIZE), 250, dtype=torch.uint8)
+    dark_below[:, SIZE // 2 :] = torch.randint(0, 60, (40, SIZE // 2, SIZE), generator=generator("dark")).byte()
+    images = Split(dark_below, torch.zeros(40).long(), SIZE, classes=TURNS, turned=True)
+    C = Classifier(8, size=SIZE, classes=4)
+    last(train.train_classifier(C, images, iterations=60, batch_size=20))
+    upright = images.batch(slice(0, 8))
+    with torch.no_grad():
+        for turns in range(4):
+            assert (C.eval()(upright.rot90(turns, (2, 3))).argmax(1) == turns).all()

@@ -1,7 +1,7 @@
 """Data sets: a table NAME -> loader, read split by split only when a split is asked for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -13,6 +13,9 @@ from .sets import download  # noqa: F401
 
 SPLITS = ("train", "validation", "test")
 FOLDER = "folder:"  # and a path: a reader's own images
+# classes of a data set without labels: its classifiers tell by how many quarter turns an image was turned (Gidaris et
+# al. 2018), and label agreement then is the share of images that stand upright for them
+TURNS = ("no labels", "a quarter turn", "half a turn", "three quarters")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Split:
 
     size, channels: of the network input (channels None: as stored). classes: names of the labels or None.
     flips: whether a mirrored image keeps its meaning (`train_classifier` then mirrors at random).
+    turned: the data set has no labels: they are all 0, of TURNS, and `train_classifier` turns images at random.
     """
 
     images: torch.Tensor
@@ -29,6 +33,7 @@ class Split:
     channels: int | None = None
     classes: tuple | None = None
     flips: bool = False
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,7 +45,7 @@ class Split:
     def first(self, n: int) -> "Split":
         """The first `n` images (all, if fewer exist)."""
         labels = None if self.labels is None else self.labels[:n]
-        return Split(self.images[:n], labels, self.size, self.channels, self.classes, self.flips)
+        return replace(self, images=self.images[:n], labels=labels)
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ def load(
 
     def make(split):
         images, labels = row.read(split, (limit or {}).get(split))
-        return Split(images, labels, size, channels, row.classes, row.flips)
+        if labels is not None:
+            return Split(images, labels, size, channels, row.classes, row.flips)
+        return Split(images, torch.zeros(len(images)).long(), size, channels, TURNS, row.flips, turned=True)
 
     return Splits(make)

@@ -292,7 +292,7 @@ class LiveLab(widgets.VBox):
     def classes(self):
         """Names of the test images' classes; none where they have no labels."""
         test = self.session.data["test"]
-        return () if test.labels is None else test.classes
+        return () if test.labels is None or test.turned else test.classes
 
     def _show_source(self):
         """Show the present image and its class; a filter that it does not pass is lifted."""

@@ -130,7 +130,8 @@ def train_classifier(
 ) -> Iterator[tuple[int, dict]]:
     """Train C in place with AdamW, one-cycle learning rate; yields (step, {"loss", "optimisers"}).
 
-    Images are mirrored at random where the split says that this keeps their meaning (`flips`).
+    Images are mirrored at random where the split says that this keeps their meaning (`flips`); without labels
+    (`turned`) C learns by how many quarter turns an image was turned (Gidaris et al. 2018).
     """
     (opt,) = optimisers or (classifier_optimiser(C, lr),)
     C.train()
@@ -139,8 +140,12 @@ def train_classifier(
         x = images.batch(index, device)
         if images.flips:
             x = mirrored(x, seed, "flip", step)
+        labels = images.labels[index]
+        if images.turned:
+            labels = torch.randint(0, 4, (len(x),), generator=generator(seed, "turns", step))
+            x = torch.stack([image.rot90(int(turns), (1, 2)) for image, turns in zip(x, labels)])
         opt.param_groups[0]["lr"] = lr * min((step + 1) / (0.1 * iterations), (iterations - step) / (0.9 * iterations))
-        loss = F.cross_entropy(C(x), images.labels[index].to(device), label_smoothing=0.05)
+        loss = F.cross_entropy(C(x), labels.to(device), label_smoothing=0.05)
         opt.zero_grad()
         loss.backward()
         opt.step()

@@ -6,7 +6,9 @@ only: run.py reads this before anything is installed.
 """
 
 import os
+import re
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,11 @@ class Study:
             "collaborative_independent": Family("report", "per_image"),
             "collaborative_independent_best": Family("best", "per_image"),
             "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
+            # from the activations of nets that are no GAN
+            "collaborative_unet": Family("unet", "unet", "field"),
+            "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field"),
+            # small steps, and a tenth of the logit of the D that was shaped for single images
+            "collaborative_long": Family("best", "best", "field", 120, 0.002, (1,), partner="per_image", weight=0.1),
         }
     )
     card_images: int = 500  # first test images, completed by every method of the report card
@@ -130,11 +137,13 @@ class Study:
         "mean",
         "ridge",
         "nearest_neighbour",
+        "nearest_ring",
         "telea",
         "navier_stokes",
         "biharmonic",
         "low_rank",
         "patchmatch",
+        "patchmatch_training",
         "context_encoder",
         "unet",
     )
@@ -170,6 +179,8 @@ class Preset:
             "report": Shaping(),
             "best": Shaping("best"),
             "per_image": Shaping("best", mode="independent", step_size=0.02),
+            "unet": Shaping("unet", steps=20, step_size=0.008, epochs=(0, 0.25)),
+            "context_encoder": Shaping("context_encoder", steps=20, step_size=0.008, epochs=(0, 0.25)),
         }
     )
     feedforward: dict = field(
@@ -199,18 +210,6 @@ def _every(preset, **fields_of_shapings):
     return changed(preset, {"shapings": dict.fromkeys(preset.shapings, fields_of_shapings)})
 
 
-def _further(preset):
-    """The preset with the rows that came after the report: a long path, and refinement of feed-forward nets."""
-    nets = ("unet", "context_encoder")
-    families = {f"collaborative_{net}": Family(net, net, "field") for net in nets}
-    # small steps, and a tenth of the logit of the D that was shaped for single images
-    path = {"steps": 120, "step_size": 0.002, "partner": "per_image", "weight": 0.1}
-    families["collaborative_long"] = Family("best", "best", "field", epochs=(1,), **path)
-    shapings = {net: Shaping(net, steps=20, step_size=0.008, epochs=(0, 0.25)) for net in nets}
-    return changed(preset, {"shapings": shapings, "study": {"families": families}})
-
-
-# without `_further`: on two cores its rows would take two hours more
 # slim networks: 23.64 dB, 0.805 (docs/numbers.md)
 _laptop = changed(
     _every(Preset("laptop"), steps=20, step_size=0.008),
@@ -224,8 +223,23 @@ _laptop = changed(
     },
 )
 
+_full = _laptop
+_laptop = replace(
+    _full,
+    shapings={k: v for k, v in _full.shapings.items() if k not in _full.feedforward},
+    study=replace(
+        _full.study,
+        families={
+            k: f
+            for k, f in _full.study.families.items()
+            if f.search not in _full.feedforward and k != "collaborative_long"
+        },
+        rivals=tuple(r for r in _full.study.rivals if r not in ("nearest_ring", "patchmatch_training")),
+    ),
+)
+
 _smoke = changed(
-    _every(_further(Preset("smoke")), steps=4, micro_batch=20),
+    _every(Preset("smoke"), steps=4, micro_batch=20),
     {
         "limit": {"train": 1_000, "validation": 200, "test": 400},
         "networks": {
@@ -295,7 +309,7 @@ def _other(name, **changes):
         "shapings": few,
         "study": {"test_images": 1_000},
     }
-    return changed(changed(_further(replace(_laptop, name=name, dataset=name)), general), changes)
+    return changed(changed(replace(_full, name=name, dataset=name), general), changes)
 
 
 _without_ridge = tuple(name for name in _laptop.study.rivals if name != "ridge")
@@ -339,20 +353,43 @@ _cifar10 = _other(
     training={"iterations": 10_000, "mirror": True, "classifier_iterations": 4_000},
 )
 
-PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, _further(Preset("paper")))}
+PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, Preset("paper"))}
+
+
+def own_images(dataset):
+    """The preset of "folder:PATH": colour at 64x64, trained for minutes, named after the folder.
+
+    Few features, so that a tenth of some hundred images is enough for distances; no bands that notebooks assert.
+    """
+    path = Path(dataset.removeprefix("folder:")).expanduser().resolve()
+    name = "own-" + (re.sub(r"[^A-Za-z0-9_.]+", "-", path.name).strip("-.") or "images")
+    bands = {"accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}
+    return _other(
+        name,
+        dataset=f"folder:{path}",
+        channels=3,
+        networks={"features": 16},
+        training={"iterations": 3_000, "classifier_iterations": 600, "judge_iterations": 600},
+        searches={"report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200}, "best": {"pool": 4_000}},
+        feedforward={"unet": {"iterations": 800}, "context_encoder": {"iterations": 500}},
+        study={"validation_images": 300, "card_images": 100, "rivals": _without_ridge, **bands},
+    )
 
 
 def get_preset(name=None, /, **changes):
     """Preset `name` (None: `$CGI_PRESET`, else laptop), or one given as such, with fields replaced.
 
-    The name of a data set stands for its first preset beside smoke. Nested fields and rows by dicts:
+    The name of a data set stands for its first preset beside smoke, "folder:PATH" for `own_images`. Nested fields and rows by dicts:
     `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row is a whole
     dataclass. ValueError for unknown names and fields.
     """
     if not isinstance(name, Preset):
         name = name or os.environ.get("CGI_PRESET") or "laptop"
         of = {p.dataset: p for p in reversed(PRESETS.values()) if p.name != "smoke"}
+        if name.startswith("folder:"):
+            return changed(own_images(name), changes)
         if name not in PRESETS and name not in of:
-            raise ValueError(f"Unknown preset {name!r}: use one of {', '.join(PRESETS)}.")
+            known = ", ".join(PRESETS)
+            raise ValueError(f"Unknown preset {name!r}: use one of {known}, or folder:PATH for own images.")
         name = PRESETS.get(name) or of[name]
     return changed(name, changes)

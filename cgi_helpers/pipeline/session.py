@@ -94,6 +94,7 @@ class Session:
         """A fresh, accelerated network: `generator`, `discriminator`, `classifier`, `judge` or `encoder`."""
         p, n = self.preset, self.preset.networks
         shape = dict(channels=p.channels, size=p.size)
+        classes = len(data.described(p.dataset).classes or data.TURNS)
         torch.manual_seed(self.seed)
         if kind == "generator":
             net = Generator(n.z_dim, n.g_width, **shape)
@@ -103,9 +104,9 @@ class Session:
             net = Encoder(n.z_dim, n.encoder_width, **shape)
         elif kind == "judge":
             torch.manual_seed(self.seed + 1)  # it shares nothing with the first classifier
-            net = Mixer(n.judge_width, features=n.features, **shape)
+            net = Mixer(n.judge_width, features=n.features, classes=classes, **shape)
         else:
-            net = Classifier(n.classifier_width, features=n.features, **shape)
+            net = Classifier(n.classifier_width, features=n.features, classes=classes, **shape)
         return accelerate(net, self.device, n.amp)
 
     def feedforward(self, row):

@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from cgi_helpers import data
+from cgi_helpers.pipeline.presets import get_preset
+from cgi_helpers.pipeline.session import Session
 
 
 def paint(path, seed, size=(40, 30), mode="RGB"):
@@ -37,8 +39,9 @@ def test_every_picture_is_in_one_split_whatever_its_name(photos):
     )
     assert (
         splits["train"].batch(slice(0, 2)).shape == (2, 3, 32, 32)
-        and splits["train"].labels is None
-        and splits["train"].classes is None
+        and not splits["train"].labels.any()
+        and splits["train"].classes == data.TURNS
+        and splits["train"].turned
     )
     other = photos.parent / "renamed"
     other.mkdir()
@@ -106,3 +109,18 @@ def test_too_few(tmp_path, count, message):
         data.load(f"folder:{tmp_path}")
     with pytest.raises(ValueError, match="is no folder: name one with PNG, JPEG or WebP files"):
         data.load(f"folder:{tmp_path / 'nowhere'}")
+
+
+def test_a_folder_is_a_preset_named_after_it_whose_classifiers_fit_its_classes(photos):
+    preset = get_preset(f"folder:{photos}", training={"classifier_iterations": 3})
+    assert preset.name == f"own-{photos.name}" and preset.dataset == f"folder:{photos.resolve()}"
+    assert get_preset(f"folder:{photos}/../{photos.name}", lam=0.0).name == preset.name
+    assert Session(preset).build("classifier").head.out_features == len(data.TURNS)
+    many = photos.parent / "many classes"
+    for i in range(240):
+        place = many / f"kind {i % 12}"
+        place.mkdir(parents=True, exist_ok=True)
+        paint(place / f"{i}.png", i, (20, 20), "RGB")
+    session = Session(get_preset(f"folder:{many}"))
+    assert session.preset.name == "own-many-classes"
+    assert session.build("classifier").head.out_features == session.build("judge").head.out_features == 12

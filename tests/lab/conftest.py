@@ -53,6 +53,7 @@ class Colours:
     """Twenty random colour images as a split; no labels."""
 
     labels = classes = None
+    turned = False
 
     def __init__(self, size):
         self.images = torch.rand(20, 3, size, size, generator=generator("colours")) * 2 - 1
