@@ -210,6 +210,7 @@ def preset_name(name):
     sys.path.insert(0, str(ROOT))
     from cgi_helpers.pipeline.presets import get_preset
 
+    name = name or os.environ.get("CGI_PRESET", "")
     try:
         found = get_preset(name or None).name
         return name if name.startswith("folder:") else found  # which no table knows by its name

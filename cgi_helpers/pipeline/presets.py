@@ -380,8 +380,8 @@ def get_preset(name=None, /, **changes):
     """Preset `name` (None: `$CGI_PRESET`, else laptop), or one given as such, with fields replaced.
 
     The name of a data set stands for its first preset beside smoke, "folder:PATH" for `own_images`. Nested fields and
-    rows by dicts: `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row is a whole
-    dataclass. ValueError for unknown names and fields.
+    rows by dicts: `get_preset("smoke", lam=0, training={"iterations": 3}, searches={"best": {"lr": 0.01}})`; a new row
+    is a whole dataclass. ValueError for unknown names and fields.
     """
     if not isinstance(name, Preset):
         name = name or os.environ.get("CGI_PRESET") or "laptop"
