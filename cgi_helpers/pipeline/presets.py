@@ -124,8 +124,8 @@ class Study:
             "collaborative_independent_best": Family("best", "per_image"),
             "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
             # from the activations of nets that are no GAN
-            "collaborative_unet": Family("unet", "unet", "field"),
-            "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field"),
+            "collaborative_unet": Family("unet", "unet", "field", epochs=(0.25,)),
+            "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field", epochs=(0.25,)),
             # small steps, and a tenth of the logit of the D that was shaped for single images
             "collaborative_long": Family("best", "best", "field", 120, 0.002, (1,), partner="per_image", weight=0.1),
         }
@@ -270,8 +270,8 @@ _smoke = changed(
             "families": {
                 "collaborative_field": {"companions": 20},
                 "collaborative_long": {"companions": 20, "steps": 6},
-                "collaborative_unet": {"companions": 20},
-                "collaborative_context_encoder": {"companions": 20},
+                "collaborative_unet": {"companions": 20, "epochs": (0.1,)},
+                "collaborative_context_encoder": {"companions": 20, "epochs": (0.1,)},
             },
             "company": (4, 16),
             "card_images": 64,
