@@ -21,12 +21,12 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def bench(monkeypatch):
     """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds", "controls"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
 
     yield run
-    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds"):
+    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds", "controls"):
         sys.modules.pop(name, None)
 
 
@@ -281,3 +281,15 @@ def test_seeds_are_rows_of_their_own_that_keep_the_shaping_of_the_card(bench):
     assert families["collaborative_field", 3].mode == "field" and families["collaborative_field", 3].shaping == "best_3"
     plan_ = plan(changed(preset, {"shapings": anew}))
     assert plan_["shape best_0"].settings != plan_["shape best_3"].settings  # so that neither is taken for the other
+
+
+def test_a_random_direction_is_as_long_as_the_gradient_and_not_along_it(bench):
+    import controls
+
+    h = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * torch.arange(1.0, 6).view(5, 1, 1, 1)
+    rng = torch.Generator().manual_seed(2)
+    (turned,) = torch.autograd.grad((controls.RandomDirection.apply(h, rng) * weight).sum(), h)
+    torch.testing.assert_close(turned.flatten(1).norm(dim=1), weight.flatten(1).norm(dim=1))
+    cosine = torch.cosine_similarity(turned.flatten(1), weight.flatten(1))
+    assert cosine.abs().max() < 0.6 and torch.equal(controls.RandomDirection.apply(h, rng), h)

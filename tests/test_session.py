@@ -59,7 +59,9 @@ TINY = get_preset(
             "collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1),
             "collaborative_long": dict(epochs=(2,), companions=10, steps=3),
         }
-        | dict.fromkeys(("collaborative_unet", "collaborative_context_encoder"), dict(companions=10)),
+        | dict.fromkeys(
+            ("collaborative_unet", "collaborative_context_encoder"), dict(companions=10, epochs=(0, 0.02, 0.08))
+        ),
     ),
 )
 PLAN = plan(TINY)
@@ -252,6 +254,7 @@ STALE = {
     "training.lr": GAN,
     "networks.z_dim": GAN,
     "size": set(PLAN),
+    "dataset": set(PLAN),
     "networks.classifier_width": {"classifier"} | JUDGED,
     "training.encoder_iterations": {"encoder", "encode best"} | BEST,
     "shapings.unet.search": OTHERS["unet"] | JUDGED - {"company"},

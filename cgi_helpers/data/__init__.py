@@ -130,9 +130,7 @@ def content(name: str) -> str | None:
     return folder.content(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
 
 
-def load(
-    name: str = "fashion_mnist", size: int = 64, channels: int | None = None, limit: dict[str, int] | None = None
-) -> Splits:
+def load(name: str, size: int = 64, channels: int | None = None, limit: dict[str, int] | None = None) -> Splits:
     """Return {"train", "validation", "test"} -> Split, read lazily.
 
     size, channels: of the network input (None: the data set's own). limit: {split: N}, the first N images of a split.

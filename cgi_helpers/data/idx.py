@@ -1,4 +1,4 @@
-"""The four idx files of MNIST and of its relatives (Fashion-MNIST, KMNIST), plain or gzipped."""
+"""The four idx files of MNIST and of the sets made in its image, plain or gzipped."""
 
 import gzip
 import struct
