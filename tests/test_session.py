@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cgi_helpers.method import feedforward, shape, train
+from cgi_helpers.method import feedforward, refine, shape, train
 from cgi_helpers.method.masks import composite
 from cgi_helpers.method.runtime import draw_z
 from cgi_helpers.method.search import whitening
@@ -57,6 +57,7 @@ TINY = get_preset(
         blended=("semantic",),
         families={
             "collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1),
+            "collaborative_sampling": dict(epochs=(2,)),
             "collaborative_long": dict(epochs=(2,), companions=10, steps=3),
         }
         | dict.fromkeys(
@@ -261,7 +262,7 @@ STALE = {
     "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED - {"company"},
     "searches.best.batch": set(),
     "searches.best.iterations": {"encode best"} | BEST,
-    "shapings.sampling.lr": {"shape sampling"},
+    "shapings.sampling.lr": {"shape sampling"} | JUDGED - {"company"},
     "shapings.report.lr": {"shape report"} | JUDGED - {"company"},
     "study.resamples": {"evaluate", "card", "company"},
     "study.card_images": {"card"},
@@ -734,3 +735,13 @@ def test_checkpoint_restores_the_memory_layout_of_the_moments(tmp_path, monkeypa
             assert opt.state[p]["exp_avg"].stride() == p.stride() and opt.state[p]["exp_avg_sq"].stride() == p.stride()
             assert opt.state[p]["step"] == 4
     assert checkpoint.step == 4 and checkpoint.seconds > 0
+
+
+def test_a_discriminator_shaped_without_overlay_refines_the_whole_image_before_it_is_laid_under(place):
+    session, y = opened(), opened().data["test"].batch(slice(0, 6))
+    family = TINY.study.families["collaborative_sampling"]
+    G, z = session.start_of("report", "test", 6)
+    D, options = evaluation.guide(session, family, 2)
+    whole, _ = refine.refine_all(G, D, z, batch_size=TINY.study.micro_batch, key=(session.seed, "refine"), **options)
+    found = evaluation.collaborate(session, G, family, 2, z, y)
+    torch.testing.assert_close(found, composite(y, whole, session.mask), rtol=0, atol=0)

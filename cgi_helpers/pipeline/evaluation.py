@@ -9,6 +9,7 @@ import torch
 from ..data.convert import to_bytes
 from ..method.fast import Overlay
 from ..method.judge import Judge, Term
+from ..method.masks import composite
 from ..method.refine import record_field, refine_all
 from ..method.runtime import clock, draw_z, last
 from ..method.search import find_latent
@@ -121,18 +122,22 @@ def field(session, stage, fresh=False):
 
 
 def collaborate(session, G, family, epochs, z, y):
-    """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this family refines."""
+    """Composites (N, C, H, W) of y after collaborative inpainting from latents z, as this family refines.
+
+    If D was shaped without overlay, the whole image is refined and laid under y afterwards (report, IV.B).
+    """
     D, options = guide(session, family, epochs)
+    overlay = Overlay(y, session.mask) if session.preset.shapings[family.shaping].overlay else None
     images, _ = refine_all(
         G,
         D,
         z,
         batch_size=session.preset.study.micro_batch,
-        compose=Overlay(y, session.mask),
         key=(session.seed, "refine"),
+        **({"compose": overlay} if overlay else {}),
         **options,
     )
-    return images
+    return images if overlay else composite(y, images, session.mask)
 
 
 def validation(session, n=None):

@@ -123,6 +123,8 @@ class Study:
             "collaborative_independent": Family("report", "per_image"),
             "collaborative_independent_best": Family("best", "per_image"),
             "collaborative_field": Family("best", "best", mode="field", epochs=(1,)),
+            # collaborative sampling, laid under the known pixels when it is over
+            "collaborative_sampling": Family("report", "sampling", epochs=(1,)),
             # from the activations of nets that are no GAN
             "collaborative_unet": Family("unet", "unet", "field", epochs=(0.25,)),
             "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field", epochs=(0.25,)),
@@ -232,7 +234,7 @@ _laptop = replace(
         families={
             k: f
             for k, f in _full.study.families.items()
-            if f.search not in _full.feedforward and k != "collaborative_long"
+            if f.search not in _full.feedforward and k not in ("collaborative_long", "collaborative_sampling")
         },
         rivals=tuple(r for r in _full.study.rivals if r not in ("nearest_ring", "patchmatch_training")),
     ),
