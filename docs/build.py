@@ -5,13 +5,16 @@
 
 A field is {{file:path:format}}: `file` is a key of FILES, `path` leads through the JSON with / between keys, `format`
 is Python's, after a factor if needed (`*1000 .0f`). Of a value with mean and ci95, `±.2f` writes mean ± half of the
-interval, `[].2f` mean [lo, hi]. `path ÷ path` divides. {{table:NAME}} writes a table of TABLES.
+interval, `[].2f` mean [lo, hi]. `path ÷ path` divides and `path − path` subtracts, which comes first.
+{{table:NAME}} writes a table (or a sentence) of TABLES.
 """
 
 import json
+import math
+import operator
 import re
 import sys
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +22,8 @@ TEMPLATES = ROOT / "docs" / "templates"
 HEAD = "<!-- Written by docs/build.py from docs/templates/{}: edit that file. -->\n"
 FILES = {
     "metrics": "figures/laptop/metrics.json",
+    "metrics_mnist": "figures/mnist/metrics.json",
+    "company": "data/pretrained/laptop/company.json",
     "search": "figures/laptop/02_baseline_inpainting.json",
     "gan": "figures/laptop/01_train_dcgan.json",
     "lab": "figures/laptop/00_live_lab.json",
@@ -27,6 +32,7 @@ FILES = {
     "speed": "benchmarks/results/laptop.json",
     "speed32": "benchmarks/results/laptop-float32.json",
     "scale": "benchmarks/results/scale.json",
+    "shipped": "data/pretrained/laptop/*.safetensors",  # {artifact: its metadata}
     "measured": "docs/measured.json",  # by hand: value, and how, where and when
 }
 FIELD = re.compile(r"\{\{(\w+):([^{}]*?)(?::([^{}:]*))?\}\}")
@@ -35,6 +41,7 @@ COLUMNS = {
     "psnr": ("PSNR (dB)", ".2f"),
     "ssim": ("SSIM", ".4f"),
     "frechet_distance": ("Frechet distance", ".2f"),
+    "frechet_limit": ("Frechet distance, extrapolated", ".2f"),
     "inception_score": ("Inception score", ".2f"),
     "label_agreement": ("label agreement", ".3f"),
 }
@@ -48,14 +55,23 @@ def read(root, name):
     """Content of a source by its key in FILES."""
     if name not in FILES:
         raise FieldError(f"there is no source {name!r}: use one of {', '.join(FILES)}")
+    if "*" in FILES[name]:
+        return {path.stem: about(path) for path in sorted(root.glob(FILES[name]))}
     return json.loads((root / FILES[name]).read_text())
 
 
+def about(path):
+    """Metadata of an artifact, from the head of its safetensors file."""
+    with open(path, "rb") as file:
+        head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(head["__metadata__"]["cgi"])
+
+
 def follow(tree, path):
-    """The value at `a/b/c`; `a ÷ b` is the ratio of two values."""
-    if "÷" in path:
-        over, under = (follow(tree, part.strip()) for part in path.split("÷"))
-        return over / under
+    """The value at `a/b/c`; `a − b` is the difference of two values, `a ÷ b` the ratio of two values or differences."""
+    for sign, join in (("÷", operator.truediv), ("−", operator.sub)):
+        if sign in path:
+            return reduce(join, (follow(tree, part.strip()) for part in path.split(sign)))
     for key in path.split("/"):
         tree = tree[int(key)] if isinstance(tree, list) else tree[key]
     return tree
@@ -93,7 +109,7 @@ def notebooks(root):
 
 
 def evaluation(root):
-    """Every row of the evaluation but those of single shaping stages, with 95 % intervals."""
+    """Every row of the evaluation but those of single shaping stages, with 95 % intervals, and the originals."""
     content = read(root, "metrics")
     columns = {key: how for key, how in COLUMNS.items() if key in content["methods"]["semantic"]}
     rows = [
@@ -101,7 +117,40 @@ def evaluation(root):
         for name, scores in content["methods"].items()
         if not STAGE.search(name)
     ]
+    floor = [(content["floor"].get(key), how) for key, (_, how) in columns.items()]
+    of_floor = (
+        "" if value is None else written(value, f"±{how}" if isinstance(value, dict) else how) for value, how in floor
+    )
+    rows.append(["originals", *of_floor])
     return table(["row", *(title for title, _ in columns.values())], rows)
+
+
+def adjusted(root):
+    """Which paired gains whose interval leaves 0 out are undecided once all tests are taken together (Holm)."""
+    from cgi_helpers.study.evaluation import PAIRS
+    from cgi_helpers.study.statistics import holm
+
+    content = read(root, "metrics")
+    gains = {
+        (pair, key): value
+        for pair in content
+        if pair.startswith("paired_gain")
+        for key, value in content[pair].items()
+        if key != "psnr_hole"  # PSNR and a constant
+    }
+    p = {}
+    for test, value in gains.items():
+        spread = (value["ci95"][1] - value["ci95"][0]) / 3.92
+        p[test] = math.erfc(abs(value["mean"]) / spread / 2**0.5) if spread else float(value["mean"] == 0)
+    after, lost = holm(p), []
+    for pair, key in gains:
+        low, high = gains[pair, key]["ci95"]
+        if low * high > 0 and after[pair, key] >= 0.05:
+            name = " - ".join(f"`{row}`" for row in PAIRS.get(pair, (pair,)))
+            title = COLUMNS.get(key, (key.replace("_", " "),))[0]
+            lost.append(f"{title} of {name} (p {p[pair, key]:.3f}, adjusted {after[pair, key]:.2f})")
+    first = f"Taken together ({len(p)} tests, Holm, 5 %), of the gains whose interval leaves 0 out "
+    return first + (f"these are undecided: {'; '.join(lost)}" if lost else "all stay decided")
 
 
 CARD = {
@@ -157,6 +206,7 @@ def presets(root):
 TABLES = {
     "notebooks": notebooks,
     "evaluation": evaluation,
+    "adjusted": adjusted,
     "card": card,
     "card_mnist": partial(card, source="card_mnist"),
     "claims": claims,
@@ -205,4 +255,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # the package of this checkout decides `adjusted`
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = sorted((ROOT / "docs" / "templates").glob("*.md"))
@@ -78,6 +80,8 @@ SOURCE = {"a": {"mean": 1.234, "ci95": [1.0, 1.5]}, "list": [3, 4], "two words, 
         ("{{measured:list/1}}", "4"),
         ("{{measured:two words, 0.1:*1000 .0f}}", "500"),
         ("{{measured:list/0 ÷ list/1:.2f}}", "0.75"),
+        ("{{measured:list/1 − list/0:.0f}}", "1"),
+        ("{{measured:list/1 − list/0 ÷ list/1:.2f}}", "0.25"),
     ],
 )
 def test_fields(tmp_path, field, expected):
@@ -103,6 +107,50 @@ def test_a_field_that_leads_nowhere_is_named(tmp_path, field, sentence):
     with pytest.raises(build.FieldError, match=sentence) as error:
         build.fill(field, tmp_path)
     assert field in str(error.value)
+
+
+def test_metadata_of_a_shipped_result_is_a_source(tmp_path):
+    folder = tmp_path / "data" / "pretrained" / "laptop"
+    folder.mkdir(parents=True)
+    metadata = {"cgi": json.dumps({"seconds": 120.0, "iterations": {"2": 167}})}
+    save_file({"a": torch.zeros(1)}, folder / "shaped_report.safetensors", metadata)
+    text = "{{shipped:shaped_report/iterations/2}} in {{shipped:shaped_report/seconds:*0.0166667 .0f}} minutes"
+    assert build.fill(text, tmp_path) == "167 in 2 minutes"
+
+
+def made_up(**gains):
+    """The evaluation's JSON in a folder's place: gains of `collaborative` by measure, as (mean, half interval)."""
+    values = {key: {"mean": mean, "ci95": [mean - half, mean + half]} for key, (mean, half) in gains.items()}
+    return {"methods": {"semantic": values}, "paired_gain": values, "floor": {"frechet_distance": 1.29}}
+
+
+@pytest.fixture
+def metrics_in(tmp_path):
+    def write(content):
+        path = tmp_path / build.FILES["metrics"]
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+        return tmp_path
+
+    return write
+
+
+def test_gains_that_many_tests_leave_undecided_are_named(metrics_in):
+    gains = {"psnr": (1.0, 0.1), "ssim": (0.1, 0.5), "frechet_distance": (0.36, 0.35), "psnr_hole": (0.36, 0.35)}
+    said = build.fill("{{table:adjusted}}", metrics_in(made_up(**gains)))
+    assert said.startswith("Taken together (3 tests, Holm, 5 %)")
+    assert said.endswith("Frechet distance of `collaborative` - `semantic` (p 0.044, adjusted 0.09)")
+
+
+def test_gains_that_many_tests_leave_decided_are_not_named(metrics_in):
+    said = build.fill("{{table:adjusted}}", metrics_in(made_up(psnr=(1.0, 0.1), ssim=(0.1, 0.5))))
+    assert said.endswith("all stay decided")
+
+
+def test_originals_have_what_was_measured_of_them(metrics_in):
+    content = made_up(psnr=(1.0, 0.1), frechet_distance=(3.0, 0.5), label_agreement=(0.9, 0.01))
+    last = build.fill("{{table:evaluation}}", metrics_in(content)).splitlines()[-1]
+    assert last == "| originals |  | 1.29 |  |"
 
 
 @pytest.mark.parametrize(

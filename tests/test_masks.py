@@ -135,7 +135,7 @@ def test_check_mask_looks_at_every_mask_of_a_batch():
 
 
 def brute_force_weight(mask, window):
-    """Yeh et al., eq. 3, by loops: the neighbourhood's part inside the image."""
+    """The weight of Yeh et al. by loops: the neighbourhood's part inside the image."""
     result, reach = torch.zeros_like(mask), window // 2
     n, _, height, width = mask.shape
     for k in range(n):

@@ -71,8 +71,13 @@ GAINS = pd.DataFrame(
     columns=["metric", "start", "mean", "lo", "hi"],
 )
 CLASSES = pd.DataFrame(
-    {"class_name": ["Bag"] * 10 + ["Coat"] * 10, "gain": [-1.0] * 4 + [0.5] * 6 + [-1.0] * 1 + [2.0] * 9}
+    {
+        "row": ["best"] * 20,
+        "class_name": ["Bag"] * 10 + ["Coat"] * 10,
+        "gain": [-1.0] * 4 + [0.5] * 6 + [-1.0] * 1 + [2.0] * 9,
+    }
 )
+LOSSES = CLASSES.assign(row="report's", gain=-CLASSES["gain"])
 CAPTIONS = [tuple(f"case {i}\nimage {k}" for k in range(3)) for i in range(4)]
 LONG = 2 * (
     "A caption that is long enough to need a second line, whatever the width of the figure may be: "
@@ -115,7 +120,9 @@ FIGURES = {
     "metric_by_stage": lambda: plots.metric_by_stage(STAGES),
     "metric_by_stage one": lambda: plots.metric_by_stage(STAGES, ["psnr"]),
     "paired_gains": lambda: plots.paired_gains(GAINS),
+    "paired_gains adjusted": lambda: plots.paired_gains(GAINS.assign(p=[0.001, 1.0, 0.2, 0.01])),
     "gain_distribution": lambda: plots.gain_distribution(CLASSES, "psnr"),
+    "gain_distribution two": lambda: plots.gain_distribution(pd.concat([CLASSES, LOSSES]), "psnr"),
     "disagreements": lambda: plots.disagreements(ORIGINAL, BEFORE, AFTER, CAPTIONS),
 }
 
@@ -355,10 +362,24 @@ def test_paired_gains_fill_only_intervals_that_exclude_zero():
     assert [ax.get_title() for ax in fig.axes] == ["PSNR (dB)", "SSIM"]
 
 
+def test_paired_gains_fill_only_what_the_adjusted_p_decides():
+    fig, _ = drawn("paired_gains adjusted")
+    points = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_markerfacecolor() != "white" for line in points] == [True, False, False, True]
+
+
 def test_gain_distribution_orders_classes_and_states_shares():
     (ax,) = drawn("gain_distribution")[0].axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["Coat", "Bag"]
     assert [t.get_text() for t in ax.texts] == ["90%", "60%"]
+
+
+def test_gain_distribution_names_every_row_with_its_median_and_share():
+    titles = [ax.get_title() for ax in drawn("gain_distribution two")[0].axes]
+    assert titles == [
+        "best\nmedian +0.50, 75% of the images gain",
+        "report's\nmedian -0.50, 25% of the images gain",
+    ]
 
 
 def test_disagreements_keep_captions_with_their_images():

@@ -114,7 +114,7 @@ def check_mask(mask: Any, size: int = 64) -> torch.Tensor:
 
 
 def weight_map(mask: torch.Tensor, window: int = 7) -> torch.Tensor:
-    """Importance W (like mask), Yeh et al. eq. 3: at a known pixel the share of hole pixels in the window x window
+    """Importance W (like mask) of Yeh et al.: at a known pixel the share of hole pixels in the window x window
     neighbourhood (its part inside the image), 0 in the hole. Window 7 reaches 3 pixels from the hole."""
     if window < 3 or window % 2 == 0:
         raise ValueError(f"The window must be an odd number of at least 3 pixels but is {window}.")
@@ -132,7 +132,7 @@ def composite(y: torch.Tensor, x: torch.Tensor, mask: torch.Tensor) -> torch.Ten
 
 
 def poisson_blend(y: torch.Tensor, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Like `composite`, but the hole keeps x's gradients and meets y at the seam (Yeh et al. eq. 8); (N, C, H, W).
+    """Like `composite`, but the hole keeps x's gradients and meets y at the seam (Yeh et al.); (N, C, H, W).
 
     Solves the Poisson equation exactly: the correction of x is harmonic inside the hole and equals y - x at
     the seam. One dense solve for one mask (1, 1, H, W), shared by all images.

@@ -699,21 +699,24 @@ def metric_by_stage(table, metrics=None):
 
 
 def paired_gains(table):
-    """Forest plot: columns `metric`, `start`, `mean`, `lo`, `hi`;
-    positive = collaborative better, filled = interval excludes 0."""
+    """Forest plot: columns `metric`, `start`, `mean`, `lo`, `hi`; positive = collaborative better.
+
+    Filled = interval excludes 0 or, with a column `p` (adjusted for the number of tests), p below 0.05.
+    """
     metrics, starts = list(table["metric"].unique()), list(table["start"].unique())
     fig, axes = _panels(
         len(metrics),
         2.7,
         0.9 + 0.42 * len(starts),
         "Paired gain of collaborative over semantic "
-        "inpainting with 95 % intervals: right of 0 is better, hollow is undecided.",
+        "inpainting with 95 % intervals: right of 0 is better, hollow is undecided"
+        + (" (all tests taken together)." if "p" in table else "."),
         4,
         sharey=True,
     )
     for ax, metric in zip(axes, metrics):
         for _, r in table[table["metric"] == metric].iterrows():
-            k = starts.index(r["start"])
+            k, decided = starts.index(r["start"]), r["p"] < 0.05 if "p" in r else r["lo"] * r["hi"] > 0
             ax.plot([r["lo"], r["hi"]], [k, k], color=PALETTE[k % 10], lw=2)
             ax.plot(
                 r["mean"],
@@ -722,7 +725,7 @@ def paired_gains(table):
                 ms=8,
                 color=PALETTE[k % 10],
                 mew=2,
-                mfc=PALETTE[k % 10] if r["lo"] * r["hi"] > 0 else "white",
+                mfc=PALETTE[k % 10] if decided else "white",
             )
         ax.axvline(0, color="black", lw=1)
         ax.margins(x=0.12)
@@ -734,38 +737,46 @@ def paired_gains(table):
 
 
 def gain_distribution(table, metric):
-    """Per-image gains by class: columns `class_name`, `gain`;
+    """Per-image gains by class: columns `row` (who gains, over what: the title of its panel), `class_name`, `gain`;
     violins with quartiles, and the share of images that gain."""
     order = table.groupby("class_name")["gain"].median().sort_values(ascending=False).index
-    fig = _figure(
-        8,
-        0.42 * len(order) + 1.6,
+    rows = list(table["row"].unique())
+    fig, axes = _panels(
+        len(rows),
+        10.6 / max(2, len(rows)),
+        0.42 * len(order) + 1.2,
         f"Gain in {_metric(metric, arrow=False)} of every image, by class; lines: quartiles; "
         "right: share of images that gain.",
+        len(rows),
+        sharex=True,
+        sharey=True,
     )
-    ax = fig.add_subplot()
-    sns.violinplot(
-        table,
-        x="gain",
-        y="class_name",
-        order=order,
-        orient="h",
-        color=HOLE,
-        inner="quartile",
-        density_norm="width",
-        cut=0,
-        linewidth=1,
-        ax=ax,
-    )
-    ax.axvline(0, color="black", lw=1)
-    for i, name in enumerate(order):
-        ax.text(
-            1.01,
-            i,
-            f"{(table.loc[table['class_name'] == name, 'gain'] > 0).mean():.0%}",
-            va="center",
-            transform=ax.get_yaxis_transform(),
+    for ax, row in zip(axes, rows):
+        part = table[table["row"] == row]
+        sns.violinplot(
+            part,
+            x="gain",
+            y="class_name",
+            order=order,
+            orient="h",
+            color=HOLE,
+            inner="quartile",
+            density_norm="width",
+            cut=0,
+            linewidth=1,
+            ax=ax,
         )
-    ax.set(xlabel=f"gain in {_metric(metric, arrow=False)}", ylabel="")
-    ax.grid(axis="x", alpha=0.3)
+        ax.axvline(0, color="black", lw=1)
+        for i, name in enumerate(order):
+            ax.text(
+                1.01,
+                i,
+                f"{(part.loc[part['class_name'] == name, 'gain'] > 0).mean():.0%}",
+                va="center",
+                transform=ax.get_yaxis_transform(),
+            )
+        middle, share = part["gain"].median(), (part["gain"] > 0).mean()
+        ax.set_title(f"{row}\nmedian {middle:+.2f}, {share:.0%} of the images gain", fontsize=10)
+        ax.set(xlabel=f"gain in {_metric(metric, arrow=False)}", ylabel="")
+        ax.grid(axis="x", alpha=0.3)
     return fig
