@@ -15,6 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
 from cgi_helpers import plots
+from cgi_helpers.plots import style
 
 RNG = np.random.default_rng(0)
 GEN = torch.Generator().manual_seed(0)
@@ -194,7 +195,7 @@ def test_rows_heat_map_is_exactly_the_change_on_one_scale():
     fig, _ = drawn("rows")
     change = (AFTER - BEFORE).abs().numpy()
     heat, norm = shown(fig.axes[2]), fig.axes[2].get_images()[0].norm
-    _, corners = plots._tile(AFTER)
+    _, corners = style._tile(AFTER)
     for (x, y), expected in zip(corners, change):
         np.testing.assert_allclose(heat[y : y + 16, x : x + 16], expected[0], atol=1e-6)
     assert np.isnan(heat).sum() == 3 * 16  # only the gaps are empty
@@ -205,7 +206,7 @@ def test_rows_heat_map_is_exactly_the_change_on_one_scale():
 
 def test_rows_show_their_images_on_the_grey_scale_with_labels():
     fig, _ = drawn("rows epochs")
-    _, corners = plots._tile(AFTER, groups=[2, 2])
+    _, corners = style._tile(AFTER, groups=[2, 2])
     for k, expected in ((0, MASKED), (1, BEFORE), (3, AFTER), (4, ORIGINAL)):
         assert fig.axes[k].get_images()[0].get_clim() == (-1, 1)
         for (x, y), image in zip(corners, expected):
@@ -222,7 +223,7 @@ def test_rows_show_their_images_on_the_grey_scale_with_labels():
 def test_rows_hole_is_painted_flat_in_the_input_only_and_outlined_in_the_heat_map():
     fig, _ = drawn("rows")
     paint = fig.axes[0].get_images()[1].get_array()
-    hole = plots._tile(MASK.expand(4, 1, 16, 16), fill=1)[0][..., 0] == 0
+    hole = style._tile(MASK.expand(4, 1, 16, 16), fill=1)[0][..., 0] == 0
     assert ((paint[..., 3] == 1) == hole).all() and hole.sum() == 4 * 64
     np.testing.assert_allclose(paint[hole][:, :3] - to_rgb(plots.HOLE), 0, atol=1e-6)
     assert [len(ax.get_images()) for ax in fig.axes[1:5]] == [1, 1, 1, 1]
@@ -251,7 +252,7 @@ def test_impossible_groups_and_channels_are_one_sentence():
 def test_image_grid_places_images_and_labels():
     x = images(5)
     fig = plots.image_grid(x, columns=2, labels=list("abcde"))
-    (ax,), (canvas, corners) = fig.axes, plots._tile(x, 2)
+    (ax,), (canvas, corners) = fig.axes, style._tile(x, 2)
     below = corners[2][1] - 16 - 1
     assert [t.get_text() for t in ax.texts] == list("abcde") and below == 0
     for text, (left, top), image in zip(ax.texts, [(0, 0), (17, 0)], x):

@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from . import METRICS, PALETTE, _array, _figure, _paint_hole, _panels, _show, _tick_names, _tile
+from .style import METRICS, PALETTE, _array, _figure, _paint_hole, _panels, _show, _tick_names, _tile
 
 LABELS = {
     **METRICS,

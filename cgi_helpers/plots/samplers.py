@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import BLUE, METRICS, ORANGE, _panels
+from .style import BLUE, METRICS, ORANGE, _panels
 
 LABELS = {
     **METRICS,
