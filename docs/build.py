@@ -176,9 +176,9 @@ def card(root, source="card"):
     return table(["method", *(title for title, _ in CARD.values())], rows)
 
 
-def claims(root):
+def claims(root, source="card"):
     """Every claim with what decided it, as notebook 09 wrote it."""
-    rows = [[c["claim"], c["source"], f"*{c['verdict']}*", c["evidence"]] for c in read(root, "card")["claims"]]
+    rows = [[c["claim"], c["source"], f"*{c['verdict']}*", c["evidence"]] for c in read(root, source)["claims"]]
     return table(["claim", "from", "verdict", "by"], rows)
 
 
@@ -203,13 +203,76 @@ def presets(root):
     return table([*head, "gain of PSNR, best search (dB)"], rows)
 
 
+def stored(root, kind):
+    """(preset, content) of every `benchmarks/results/KIND_PRESET.json`."""
+    for path in sorted((root / "benchmarks" / "results").glob(f"{kind}_*.json")):
+        yield path.stem.removeprefix(f"{kind}_"), json.loads(path.read_text(encoding="utf-8"))
+
+
+def gained(row):
+    """[gain of PSNR with its interval, Frechet distance] of a try or a control."""
+    half = f" ± {row['half_interval']:.2f}" if "half_interval" in row else ""
+    return [f"{row['psnr_gain']:+.2f}{half}", f"{row['frechet_distance']:.2f}"]
+
+
+def tried(root):
+    """Every try of `benchmarks/sweep.py` that was shaped or refined, after each of its epochs but 0."""
+    rows = []
+    for preset, content in stored(root, "sweep"):
+        for kind, tries in content["tried"].items():
+            for tag, found in tries.items():
+                for epochs, row in found.get("epochs", {}).items():
+                    if epochs != "0":
+                        before = f"{row['before']:.2f}" if "before" in row else ""
+                        rows.append(
+                            [f"`{preset}`", kind.replace("_", " ", 1), f"`{tag}`", epochs, *gained(row), before]
+                        )
+    head = ["preset", "what", "changed", "epochs of shaping", "PSNR gain (dB)", "Frechet distance", "before"]
+    return table(head, rows)
+
+
+def controls(root):
+    """Every row of `benchmarks/controls.py`."""
+    rows = [
+        [f"`{preset}`", name, f"{row['step_size']:g}" if "step_size" in row else "", *gained(row)]
+        for preset, content in stored(root, "controls")
+        for name, row in content["rows"].items()
+    ]
+    return table(["preset", "control", "step size", "PSNR gain (dB)", "Frechet distance"], rows)
+
+
+def seeds(root):
+    """Changes over GAN seeds from `benchmarks/seeds.py`, with their 95 % intervals."""
+    from cgi_helpers.study import seeded
+
+    rows = []
+    for path in sorted((root / "benchmarks" / "results").glob("seeds_*.json")):
+        found = seeded.table(seeded.read(path))
+        for row in dict.fromkeys(found.index.get_level_values(0)):
+            cells = []
+            for measure in seeded.MEASURES:
+                line = found.loc[row, measure]
+                text = f"{line['mean']:.3f}"
+                if line["change"] == line["change"]:
+                    text += f" ({line['change']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}])"
+                cells.append(text)
+            first = found.loc[row, seeded.MEASURES[0]]
+            counts = f"{first['gans']:.0f} x {first['shapings']:.0f}"
+            rows.append([f"`{path.stem.removeprefix('seeds_')}`", f"`{row}`", counts, *cells])
+    return table(["preset", "row", "GANs x shapings", *(m.replace("_", " ") for m in seeded.MEASURES)], rows)
+
+
 TABLES = {
+    "tried": tried,
+    "controls": controls,
+    "seeds": seeds,
     "notebooks": notebooks,
     "evaluation": evaluation,
     "adjusted": adjusted,
     "card": card,
     "card_mnist": partial(card, source="card_mnist"),
     "claims": claims,
+    "claims_mnist": partial(claims, source="card_mnist"),
     "presets": presets,
 }
 
