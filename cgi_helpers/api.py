@@ -102,8 +102,9 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
     pixels are those of the resampled image.
 
     Searches the latent from the encoder's answer (from the second completion on plus noise, drawn from `seed` and the
-    numbers of image and completion) and, with `refine`, refines it in the recorded field; for a hole that is not the
-    preset's own the field is recorded first, about a second per hole. ValueError in one sentence for bad input.
+    numbers of image and completion) and, with `refine`, refines it in the recorded field, or as the family of the study
+    does whose name `refine` is ("collaborative_long": six times the steps, closer to the original); for a hole that is
+    not the preset's own the field is recorded first, about a second per hole. ValueError in one sentence for bad input.
 
     facts: a dict per completion, image by image. "image", "completion": its numbers; "score": its logit by the D that
     guides it (without `refine`: by the one for single images), "score_before": before the refinement; "losses":
@@ -114,6 +115,10 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
     for name, number, least in (("n", n, 1), ("seed", seed, 0)):
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ValueError(f"{name} must be an integer >= {least} but is {number!r}.")
+    family = FIELD if refine is True and FIELD in p.study.families else ALONE if refine in (True, False) else refine
+    searched = [name for name, row in p.study.families.items() if row.search in p.searches]
+    if family not in searched:
+        raise ValueError(f"refine must be True, False or one of {', '.join(searched)} but is {refine!r}.")
     y = torch.cat([from_image(one, p.size, p.channels, value_range) for one in several(image, "image")])
     masks = torch.cat([to_mask(one, session, seed) for one in several(mask, "mask")])
     if len(masks) not in (1, len(y)):
@@ -128,7 +133,7 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
             z[k] += SPREAD * noise.to(z)
     images, facts = torch.empty_like(y), [{"image": k // n, "completion": k % n} for k in range(len(y))]
     for same, hole in by_hole(masks):
-        D, how = model.judge(FIELD if refine and FIELD in p.study.families else ALONE, hole)
+        D, how = model.judge(family, hole)
         for rows in torch.arange(len(y), device=y.device)[same].split(BATCH):
             images[rows], found = complete(model, y[rows], hole, z[rows], D, how if refine else {**how, "steps": 0})
             for row, fact in zip(rows.tolist(), found):

@@ -177,6 +177,16 @@ def test_any_other_hole_is_searched_plainly_and_its_field_recorded(model, y):
     torch.testing.assert_close(found, state["best"], rtol=2e-3 if model.G.amp else 1e-6, atol=0)
 
 
+def test_a_family_by_name_refines_as_it_does_in_the_study(model, y):
+    images, _ = api.inpaint(y, "center", refine="collaborative_independent_best", preset=model)
+    mask, (D, path) = model.session.mask, model.judge("collaborative_independent_best")
+    z = find(model.session, "best", model.G, model.E, y, range(len(y)))
+    with torch.no_grad():
+        h = model.G.to_features(z, path["layer"])
+    torch.testing.assert_close(images, last(refine(model.G, D, h, compose=Overlay(y, mask), **path))["images"])
+    assert not torch.equal(images, api.inpaint(y, "center", preset=model)[0])
+
+
 def test_without_refinement_the_search_alone_fills_the_hole(model, y):
     images, facts = api.inpaint(y, "center", refine=False, preset=model)
     z = find(model.session, "best", model.G, model.E, y, range(3))
@@ -245,6 +255,8 @@ def test_paths_pictures_arrays_and_tensors_are_one_thing(model, photo, tmp_path)
         (dict(mask=torch.ones(SIZE, SIZE)), "all ones"),
         (dict(image=np.full((SIZE, SIZE), 0.5)), r"say value_range=\(0, 1\) or value_range=\(-1, 1\)"),
         (dict(image="nowhere.png"), "nowhere.png does not exist"),
+        (dict(refine="magic"), "refine must be True, False or one of collaborative, .* but is 'magic'"),
+        (dict(refine="collaborative_unet"), "refine must be True, False or one of"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_any_work(model, y, monkeypatch, change, message):
