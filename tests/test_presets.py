@@ -71,6 +71,7 @@ def test_changes_make_a_new_preset_and_leave_the_table():
         and [*PRESETS["smoke"].searches] == ["report", "best"]
         and PRESETS["smoke"].searches["best"].lr == 0.005
     )
+    assert [*get_preset(changed, searches={"best": None}).searches] == ["report", "third"]
     assert get_preset(changed, lam=0.7).searches == changed.searches and get_preset(changed) == changed
     with pytest.raises(FrozenInstanceError):
         changed.lam = 1

@@ -745,3 +745,14 @@ def test_a_discriminator_shaped_without_overlay_refines_the_whole_image_before_i
     whole, _ = refine.refine_all(G, D, z, batch_size=TINY.study.micro_batch, key=(session.seed, "refine"), **options)
     found = evaluation.collaborate(session, G, family, 2, z, y)
     torch.testing.assert_close(found, composite(y, whole, session.mask), rtol=0, atol=0)
+
+
+def test_the_card_counts_the_search_that_a_row_starts_from(place, monkeypatch):
+    session, asked = opened(), []
+    monkeypatch.setattr(card_module, "find_all", lambda session, start, y: asked.append(start))
+    for row in ("semantic", "semantic_best", "collaborative_0", "collaborative_field", "collaborative_unet"):
+        card_module.search_seconds(session, row)
+    assert asked == ["report", "best"]  # each once; a feed-forward net searches nothing
+    session.cache.clear()
+    card_module.search_seconds(session, "semantic_best")
+    assert asked[2:] == ["best"]

@@ -41,9 +41,8 @@ def method_names(preset):
 def search_seconds(session, row):
     """Seconds per image of the latent search that an own row starts from, measured now on TIMED test images; 0 for
     rows that search by themselves or start from a feed-forward net."""
-    names = {name: start for start, name in bases(session.preset).items()}
     family = session.preset.study.families.get(row) or session.preset.study.families["collaborative"]
-    start = names.get(row) or family.search
+    start = bases(session.preset).get(row) or family.search
     if row == "semantic_equal_time" or start in session.preset.feedforward:
         return 0.0
     if ("search seconds", start) not in session.cache:
