@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from ..plots import HEAT, HOLE, _figure
+from ..plots.style import HEAT, HOLE, _figure
 from .recipe import to_bytes
 
 CHANGE = 0.5  # change of a pixel (range 2) drawn in the darkest red
