@@ -346,6 +346,7 @@ _cifar10 = _other(
     size=32,
     networks={"g_width": 48, "d_width": 48},
     training={"iterations": 10_000, "mirror": True, "classifier_iterations": 4_000},
+    study={"accuracy_min": 0.75, "psnr_min": 20.0, "ssim_min": 0.62},
 )
 
 PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, Preset("paper"))}
