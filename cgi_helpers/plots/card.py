@@ -94,7 +94,7 @@ def card(texts, title="★ best, ● not worse than the best by the 95 % interva
         edges="horizontal",
     )
     drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8 * min(1, fig.get_figwidth() / sum(wide)))  # a figure is at most 11 inches wide
+    drawn.set_fontsize(8 if sum(wide) <= fig.get_figwidth() else 6.8)  # a figure is at most 11 inches wide
     for (row, column), cell in drawn.get_celld().items():
         cell.set_edgecolor("0.8")
         cell.set_height(tall if row == 0 else 1)
