@@ -254,7 +254,8 @@ def seeds(root):
                 line = found.loc[row, measure]
                 text = f"{line['mean']:.3f}"
                 if line["change"] == line["change"]:
-                    text += f" ({line['change']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}])"
+                    over = f" [{line['low']:+.3f}, {line['high']:+.3f}]" if line["low"] == line["low"] else ""
+                    text += f" ({line['change']:+.3f}{over}; {line['shaping_sd']:.3f})"
                 cells.append(text)
             first = found.loc[row, seeded.MEASURES[0]]
             counts = f"{first['gans']:.0f} x {first['shapings']:.0f}"

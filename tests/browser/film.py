@@ -16,7 +16,7 @@ from conftest import CHROMIUM, FLAGS, ROOT, served  # noqa: E402
 CELLS = [
     "from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
     "session = stages.start('laptop', device='cpu')\n"
-    "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
+    "session.data = data.load('fashion_mnist', limit={'train': 1000, 'validation': 200, 'test': 400})",
     "lab = LiveLab(session)\nlab",
 ]
 STROKES = [[(12, 44), (30, 36), (52, 42)], [(40, 22), (48, 34)]]  # pixels of the image

@@ -25,7 +25,7 @@ from cgi_helpers.plots import HOLE
 CELLS = [
     "from cgi_helpers import data\nfrom cgi_helpers.pipeline import stages\nfrom cgi_helpers.lab import LiveLab",
     "session = stages.start('laptop', device='cpu')\n"
-    "session.data = data.load(limit={'train': 1000, 'validation': 200, 'test': 400})",
+    "session.data = data.load('fashion_mnist', limit={'train': 1000, 'validation': 200, 'test': 400})",
     "lab = LiveLab(session)\nlab",
 ]
 BLUE = [int(HOLE[i : i + 2], 16) for i in (1, 3, 5)]
@@ -147,7 +147,7 @@ def direct(monkeypatch):
     """`direct(recipe changes)`: the refined bytes computed here, without a page."""
     monkeypatch.delenv("CGI_ROOT")
     session = start("laptop", device="cpu", progress=False)
-    session.data = data.load(limit={"train": 1000, "validation": 200, "test": 400})
+    session.data = data.load("fashion_mnist", limit={"train": 1000, "validation": 200, "test": 400})
     engine = Engine(session)
     return lambda **changes: to_bytes(engine.run(replace(default_recipe(session), **changes)).refined[0])
 
