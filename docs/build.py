@@ -159,6 +159,7 @@ CARD = {
     "frechet_distance": ("Frechet distance", ".1f"),
     "kernel_distance_2": ("kernel distance, second classifier", ".2f"),
     "detectability": ("detectability (0.5: none)", ".3f"),
+    "detectability_others": ("by the others", ".3f"),
     "seconds": ("seconds per image", ".3f"),
 }
 
@@ -182,6 +183,16 @@ def claims(root, source="card"):
     return table(["claim", "from", "verdict", "by"], rows)
 
 
+OF_PRESETS = (
+    "semantic",
+    "semantic_best",
+    "collaborative_best",
+    "collaborative_field",
+    "unet",
+    "collaborative_unet",
+)
+
+
 def presets(root):
     """The evaluation of every preset whose numbers are there: its best search, refined together and alone."""
     rows = []
@@ -194,12 +205,12 @@ def presets(root):
                 f"{content['test_images']:,}",
                 *(
                     f"{methods[row]['psnr']['mean']:.2f} / {methods[row]['frechet_distance']['mean']:.2f}"
-                    for row in ("semantic", "semantic_best", "collaborative_best", "collaborative_field")
+                    for row in OF_PRESETS
                 ),
                 written(gain["psnr"], "[]+.2f"),
             ]
         )
-    head = ["preset", "test images", "`semantic`", "`semantic_best`", "`collaborative_best`", "`collaborative_field`"]
+    head = ["preset", "test images", *(f"`{row}`" for row in OF_PRESETS)]
     return table([*head, "gain of PSNR, best search (dB)"], rows)
 
 
