@@ -11,15 +11,15 @@ import json
 from pathlib import Path
 
 import torch
-from samplers import write
-from sweep import RESULTS
+from sweep import RESULTS, noted
 
 from cgi_helpers.method.judge import Score, Term
 from cgi_helpers.method.masks import composite
 from cgi_helpers.method.refine import refine_features
 from cgi_helpers.method.runtime import generator, last, pick_device
 from cgi_helpers.method.search import find_latent, whitening
-from cgi_helpers.pipeline.evaluation import gains, merit, path_of, validation
+from cgi_helpers.pipeline.artifacts import write_json
+from cgi_helpers.pipeline.evaluation import merit, path_of, validation
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Session
 from cgi_helpers.study import metrics
@@ -67,11 +67,7 @@ class Controls:
 
     def row(self, x, **more):
         """What is noted of completions x: gains over the search with half of a 95 % interval, distance, label."""
-        after = self.scores(x)
-        gain = after["psnr"] - self.before["psnr"]
-        numbers = {**gains(after, self.before, self.reference), "half_interval": 1.96 * float(gain.std())}
-        numbers["half_interval"] /= len(gain) ** 0.5
-        return {**{k: round(float(v), 4) for k, v in numbers.items()}, **more}
+        return {**noted(self.scores(x), self.before, self.reference), **more}
 
     def refined(self, layer, step_size, epochs=None, random=False, stop="best", threshold=0.0):
         """Completions after refinement of a layer's activations, of the latent (layer "z") or of the pixels."""
@@ -159,7 +155,7 @@ def run_controls(session, out, images=None):
         if name not in found["rows"]:
             found["rows"][name] = make()
             print(session.preset.name, name, found["rows"][name], flush=True)
-            write(out, found)
+            write_json(out, found)
     return found
 
 

@@ -11,10 +11,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from samplers import write
 from sweep import RESULTS, variant
 
 from cgi_helpers.method.runtime import pick_device
+from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.evaluation import collaborate
 from cgi_helpers.pipeline.presets import Family, get_preset
 from cgi_helpers.pipeline.session import Session
@@ -96,7 +96,7 @@ def run_seeds(name, gans, shapings, out, device):
             found = measured(session, judge, complete, n)
             result["runs"].append({"gan": gan, "shaping": shaping, "row": row, **found})
             print(name, gan, shaping, row, found, flush=True)
-            write(out, result)
+            write_json(out, result)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,13 @@ def sweep_gan(session, tag, changes):
     write(session, "gan", tag, found)
 
 
+def noted(after, before, reference):
+    """`gains` of a refinement over its start, both as scores per image, with half of their 95 % interval in PSNR."""
+    gain = after["psnr"] - before["psnr"]
+    numbers = {**gains(after, before, reference), "half_interval": 1.96 * float(gain.std()) / len(gain) ** 0.5}
+    return {key: round(value, 4) for key, value in numbers.items()}
+
+
 def judged(session, family, n=None):
     """{epochs: `gains` of the family over its start on n validation images, with half of their interval, and "before",
     the distance of the start}."""
@@ -105,9 +112,7 @@ def judged(session, family, n=None):
     start, found = metrics.frechet_distance(metrics.moments(before["features"]), reference), {}
     for epochs in stages_of(session.preset, family):
         after = score(collaborate(session, G, family, epochs, z, y), y, session.mask, C, labels)
-        half = 1.96 * (after["psnr"] - before["psnr"]).std() / len(y) ** 0.5
-        numbers = {**gains(after, before, reference), "half_interval": float(half), "before": start}
-        found[str(epochs)] = {key: round(value, 4) for key, value in numbers.items()}
+        found[str(epochs)] = {**noted(after, before, reference), "before": round(start, 4)}
     return found
 
 

@@ -23,7 +23,6 @@ from .recipe import RECORDED, to_bytes
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
-MORE = recipes.WARM_ITERATIONS  # of a random start where the recipe makes none
 WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
@@ -347,7 +346,11 @@ class Engine:
         run = self.new_run(recipe)
         own = recipe.search in ("random start", "report's recipe")
         # encoder and nets have one answer
-        random = recipe if own else replace(recipe, search="random start", iterations=recipe.iterations or MORE)
+        random = (
+            recipe
+            if own
+            else replace(recipe, search="random start", iterations=recipe.iterations or recipes.WARM_ITERATIONS)
+        )
         y = run.y.expand(n, -1, -1, -1)
         z = self.starts(random, run.y, run.mask, n)
         G, D, options = self.net("generator"), self.net("discriminator"), self.search_options(random)

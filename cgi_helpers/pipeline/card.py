@@ -126,7 +126,7 @@ def card(session, stage, fresh=False):
 
     first = parallel.Pieces(session, stage, fresh, names)
     found = first.run(compute)
-    completed = dict(zip(names, first.load()[0]))
+    completed = dict(zip(names, (found or first.load())[0]))
     real, y = (
         from_bytes(to_bytes(session.data[split].batch(slice(0, count), session.device)))
         for split, count in (("validation", p.study.validation_images), ("test", n))
