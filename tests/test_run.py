@@ -239,6 +239,7 @@ def test_a_uv_that_does_not_start_is_not_used(module, clone, monkeypatch):
     "arguments, sentence",
     [
         (["figures", "--preset", "lptop"], "Unknown preset 'lptop': use one of smoke, laptop, "),
+        (["figures", "--preset", "folder:/nowhere"], "nowhere is no folder: name one with PNG, JPEG or WebP files."),
         (["figures", "--preset", "smoke,lptop"], "Unknown preset 'lptop': use one of smoke, laptop, "),
         (["figures", "--jobs", "0"], "The number of jobs must be at least 1 but is 0."),
         (["figure"], "run.py figures | test | lab | bench"),

@@ -356,8 +356,11 @@ def own_images(dataset):
     """The preset of "folder:PATH": colour at 64x64, trained for minutes, named after the folder.
 
     Few features, so that a tenth of some hundred images is enough for distances; no bands that notebooks assert.
+    ValueError if there is no such folder, before a notebook starts.
     """
     path = Path(dataset.removeprefix("folder:")).expanduser().resolve()
+    if not path.is_dir():
+        raise ValueError(f"{path} is no folder: name one with PNG, JPEG or WebP files.")
     name = "own-" + (re.sub(r"[^A-Za-z0-9_.]+", "-", path.name).strip("-.") or "images")
     bands = {"accuracy_min": 0.0, "psnr_min": 0.0, "ssim_min": 0.0}
     return _other(
