@@ -3,7 +3,10 @@ from the best search, and sweeps of the search's window and lambda, all on valid
 `results/controls_PRESET.json`, which notebook 09 shows.
 
 A control that has a step size of its own gets three and keeps the best by the rule of stage `tune` (`merit`), the same
-care as the row that it is compared with. Resumable: a row that is in the file is not made again.
+care as the row that it is compared with. "equal training": an encoder that was trained for as many seconds more as the
+shaping and the encodings of its pool took. "no leak": what the interpolation to the preset's size lets shine through
+the border of the hole is hidden, too; the hole that is filled and scored stays the same. Resumable: a row that is in
+the file is not made again.
 """
 
 import argparse
@@ -11,7 +14,8 @@ import json
 from pathlib import Path
 
 import torch
-from sweep import RESULTS, noted
+import torch.nn.functional as F
+from sweep import RESULTS, noted, variant
 
 from cgi_helpers.method.judge import Score, Term
 from cgi_helpers.method.masks import composite
@@ -22,6 +26,7 @@ from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.evaluation import merit, path_of, validation
 from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Session
+from cgi_helpers.pipeline.stages import run
 from cgi_helpers.study import metrics
 from cgi_helpers.study.evaluation import score, semantic
 
@@ -43,6 +48,15 @@ class RandomDirection(torch.autograd.Function):
         turned = torch.randn(gradient.shape, generator=ctx.rng).to(gradient)
         length = [x.flatten(1).norm(dim=1).clamp_min(1e-20) for x in (gradient, turned)]
         return turned * (length[0] / length[1]).view(-1, *[1] * (gradient.ndim - 1)), None
+
+
+def sealed(mask, side):
+    """The mask (1, 1, H, W) without known pixels that share a pixel of the original of `side` pixels with the hole."""
+    source = torch.zeros(1, 1, side, side, requires_grad=True)
+    spread = F.interpolate(source, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    (touched,) = torch.autograd.grad((spread * (1 - mask)).sum(), source)
+    hidden = F.interpolate((touched > 0).float(), size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    return (hidden == 0).to(mask)
 
 
 class Controls:
@@ -69,19 +83,21 @@ class Controls:
         """What is noted of completions x: gains over the search with half of a 95 % interval, distance, label."""
         return {**noted(self.scores(x), self.before, self.reference), **more}
 
-    def refined(self, layer, step_size, epochs=None, random=False, stop="best", threshold=0.0):
-        """Completions after refinement of a layer's activations, of the latent (layer "z") or of the pixels."""
+    def refined(self, layer, step_size, epochs=None, random=False, stop="best", threshold=0.0, start=None, mask=None):
+        """Completions after refinement of a layer's activations, of the latent (layer "z") or of the pixels; `start`:
+        other latents, `mask`: what D sees as known."""
         D = self.session.shaped("best", self.epochs if epochs is None else epochs)
-        parts, size = [], self.session.preset.study.micro_batch
-        for i in range(0, len(self.z), size):
-            z, y = self.z[i : i + size], self.y[i : i + size]
+        parts, size, start = [], self.session.preset.study.micro_batch, self.z if start is None else start
+        mask = self.session.mask if mask is None else mask
+        for i in range(0, len(start), size):
+            z, y = start[i : i + size], self.y[i : i + size]
             rng, judge = generator("random direction", i), Score((Term(D, "batch"),))
             with torch.no_grad():
                 h = z if layer == "z" else self.G.to_features(z, layer)
 
             def paint(h, y=y, rng=rng):
                 h = RandomDirection.apply(h, rng) if random else h
-                return composite(y, self.G(h) if layer == "z" else self.G.to_image(h, layer), self.session.mask)
+                return composite(y, self.G(h) if layer == "z" else self.G.to_image(h, layer), mask)
 
             loop = refine_features(
                 h,
@@ -95,7 +111,7 @@ class Controls:
                 check=False,
             )
             parts.append(last(loop)["images"])
-        return torch.cat(parts)
+        return composite(self.y, torch.cat(parts), self.session.mask)
 
     def best_step(self, layer, **options):
         """Row of the best of three step sizes."""
@@ -105,19 +121,42 @@ class Controls:
         ]
         return max(rows, key=merit)
 
-    def searched(self, window=None, lam=0.0):
-        """Row of the best search from the encoder's answer with another window or with D's prior loss."""
+    def searched(self, window=None, lam=0.0, E=None, mask=None):
+        """Latents of the best search from an encoder's answer, with another window, mask or with D's prior loss."""
         s, p = self.session.preset.searches["best"], self.session.preset
-        window, E, parts = window or p.window, self.session.net("encoder"), []
-        whiten = whitening(self.G, self.session.mask, window=window, prior=p.networks.prior, key=(self.session.seed,))
+        mask = self.session.mask if mask is None else mask
+        window, E, parts = window or p.window, E or self.session.net("encoder"), []
+        whiten = whitening(self.G, mask, window=window, prior=p.networks.prior, key=(self.session.seed,))
         D = self.session.net("discriminator") if lam else None
         for y in self.y.split(s.batch):
             with torch.no_grad():
-                z = E(y, self.session.mask)
+                z = E(y, mask)
             how = dict(iterations=s.iterations, optimiser=s.optimiser, lr=s.lr, whiten=whiten if s.whiten else None)
-            loop = find_latent(self.G, D, y, self.session.mask, z=z, window=window, lam=lam, **how)
+            loop = find_latent(self.G, D, y, mask, z=z, window=window, lam=lam, **how)
             parts.append(last(loop)["z"])
-        return self.row(self.search(torch.cat(parts)))
+        return torch.cat(parts)
+
+    def equal_training(self):
+        """Row of the best search by an encoder that was trained for longer, see above."""
+        (shaped, encoded, trained) = (
+            self.session.load(name)[1] for name in ("shaped_best", "encodings_best", "encoder")
+        )
+        pool = encoded["seconds_per_image"]["pool"] * len(self.session.load("encodings_best")[0]["pool"])
+        share = 1 + (shaped["seconds"] + pool) / trained["seconds"]
+        iterations = round(share * self.session.preset.training.encoder_iterations)
+        other = variant(self.session, "longer encoder", {"training": {"encoder_iterations": iterations}})
+        run(other, "encoder")
+        return self.row(self.search(self.searched(E=other.net("encoder"))), iterations=iterations)
+
+    def no_leak(self, refine):
+        """Row of the search, or of its refinement, where nothing of the hole is seen around it, see above."""
+        side = self.session.data["validation"].images.shape[-1]
+        mask = sealed(self.session.mask.cpu(), side).to(self.y)
+        z = self.searched(mask=mask)
+        hidden = round(float((1 - mask).mean()), 4)
+        if not refine:
+            return self.row(self.search(z), hidden=hidden)
+        return self.row(self.refined(self.path["layer"], self.path["step_size"], start=z, mask=mask), hidden=hidden)
 
     def median_real(self):
         """Median logit of the validation images by the D that refines, in micro-batches."""
@@ -140,9 +179,12 @@ def table(c):
         rows[name] = lambda k=k: c.best_step(k)
     rows["stop: median"] = lambda: c.row(c.refined(layer, step, stop="median", threshold=c.median_real()))
     rows["stop: probabilistic"] = lambda: c.row(c.refined(layer, step, stop="probabilistic"))
-    rows |= {f"search, window {w}": lambda w=w: c.searched(window=w) for w in WINDOWS if w < c.session.preset.size}
-    rows |= {f"search, lambda {lam:g}": lambda lam=lam: c.searched(lam=lam) for lam in LAMS}
-    return rows
+    side = c.session.preset.size
+    rows |= {f"search, window {w}": lambda w=w: c.row(c.search(c.searched(window=w))) for w in WINDOWS if w < side}
+    rows |= {f"search, lambda {lam:g}": lambda lam=lam: c.row(c.search(c.searched(lam=lam))) for lam in LAMS}
+    if c.session.data["validation"].images.shape[-1] < side:
+        rows |= {"search, no leak": lambda: c.no_leak(False), "as shipped, no leak": lambda: c.no_leak(True)}
+    return rows | {"search, equal training": c.equal_training}
 
 
 def run_controls(session, out, images=None):

@@ -132,10 +132,14 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
             noise = torch.randn(z.shape[1:], generator=generator(seed, "inpaint", k // n, k % n))
             z[k] += SPREAD * noise.to(z)
     images, facts = torch.empty_like(y), [{"image": k // n, "completion": k % n} for k in range(len(y))]
+    search = p.study.families[family].search
+    search = search if p.searches[search].guess else "best"  # the report's takes a thousand iterations
     for same, hole in by_hole(masks):
         D, how = model.judge(family, hole)
         for rows in torch.arange(len(y), device=y.device)[same].split(BATCH):
-            images[rows], found = complete(model, y[rows], hole, z[rows], D, how if refine else {**how, "steps": 0})
+            images[rows], found = complete(
+                model, y[rows], hole, z[rows], search, D, how if refine else {**how, "steps": 0}
+            )
             for row, fact in zip(rows.tolist(), found):
                 facts[row].update(fact)
     return images, facts
@@ -159,14 +163,17 @@ def to_mask(mask, session, seed):
     return as_mask(mask, size)
 
 
-def complete(model, y, mask, z, D, how):
-    """(completions, facts) of images y (N, C, H, W) with one hole from starts z (N, z_dim), refined as `how` says."""
+def complete(model, y, mask, z, row, D, how):
+    """(completions, facts) of images y (N, C, H, W) with one hole by a row of the searches from starts z (N, z_dim),
+    refined as `how` says."""
     p, G, own = model.preset, model.G, torch.equal(mask, model.session.mask)
-    iterations = p.searches["best"].iterations if own else OTHER_HOLES["iterations"]
+    search = p.searches[row]
+    iterations = search.iterations if own else OTHER_HOLES["iterations"]
     if own:
-        z = find(model.session, "best", G, lambda y, mask: z, y, range(len(y)))
+        z = find(model.session, row, G, lambda y, mask: z, y, range(len(y)))
     else:
-        z = last(find_latent(G, None, y, mask, z=z, window=p.window, **OTHER_HOLES))["z"]
+        guess = model.session.guess(search.guess, y, mask) if search.guess else None
+        z = last(find_latent(G, None, y, mask, z=z, window=p.window, guess=guess, **OTHER_HOLES))["z"]
     with torch.no_grad():
         x, h = G(z), G.to_features(z, how["layer"])
         context = context_loss(x, y, weight_map(mask, p.window))

@@ -34,10 +34,16 @@ TINY = get_preset(
     size=SIZE,
     networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, features=4),
     training=dict(iterations=7, batch_size=50, sample_epochs=(0.1,), classifier_iterations=3, encoder_iterations=7),
-    searches={"best": dict(iterations=4, lr=0.05, pool=40)},
-    shapings=dict.fromkeys(("best", "per_image"), dict(batch=10, epochs=(0, 1, 2), layer=1, steps=3, step_size=0.3)),
+    searches=dict.fromkeys(("best", "nearest_inverted"), dict(iterations=4, lr=0.05, pool=40)),
+    shapings=dict.fromkeys(
+        ("best", "per_image", "nearest_inverted"), dict(batch=10, epochs=(0, 1, 2), layer=1, steps=3, step_size=0.3)
+    ),
     study=dict(
-        validation_images=20, test_images=20, families={"collaborative_field": dict(epochs=(1,), companions=10)}
+        validation_images=20,
+        test_images=20,
+        families=dict.fromkeys(
+            ("collaborative_field", "collaborative_nearest_inverted"), dict(epochs=(1,), companions=10)
+        ),
     ),
 )
 OTHER = torch.ones(SIZE, SIZE)
@@ -61,6 +67,9 @@ def folder(tmp_path_factory, one_thread):
             "shape best",
             "shape per_image",
             "field collaborative_field",
+            "encode nearest_inverted",
+            "shape nearest_inverted",
+            "field collaborative_nearest_inverted",
         ):
             stages.run(session, stage)
     return root
@@ -185,6 +194,21 @@ def test_a_family_by_name_refines_as_it_does_in_the_study(model, y):
         h = model.G.to_features(z, path["layer"])
     torch.testing.assert_close(images, last(refine(model.G, D, h, compose=Overlay(y, mask), **path))["images"])
     assert not torch.equal(images, api.inpaint(y, "center", preset=model)[0])
+
+
+@pytest.mark.parametrize("mask", ["center", OTHER])
+def test_a_family_that_inverts_a_completion_starts_from_its_own_search(model, y, mask):
+    row, hole = "collaborative_nearest_inverted", api.to_mask(mask, model.session, 0)
+    images, facts = api.inpaint(y, mask, refine=row, preset=model)
+    if mask == "center":
+        z = find(model.session, "nearest_inverted", model.G, model.E, y, range(len(y)))
+        with torch.no_grad():
+            h = model.G.to_features(z, 1)
+        D, path = model.judge(row)
+        close(images, last(refine(model.G, D, h, compose=Overlay(y, hole), **path))["images"])
+    known = hole.bool().expand_as(y)
+    assert torch.equal(images[known], y[known]) and len(facts) == 3
+    assert not torch.equal(images, api.inpaint(y, mask, preset=model)[0])
 
 
 def test_without_refinement_the_search_alone_fills_the_hole(model, y):
@@ -345,7 +369,7 @@ def test_a_missing_photo_and_missing_weights_on_the_shell(model, photo, tmp_path
 
 def test_the_noise_of_a_completion_is_its_own_stream(model, y, monkeypatch):
     seen = []
-    monkeypatch.setattr(api, "complete", lambda model, y, mask, z, own, refine: seen.append(z) or (y, [{}] * len(y)))
+    monkeypatch.setattr(api, "complete", lambda model, y, mask, z, *how: seen.append(z) or (y, [{}] * len(y)))
     api.inpaint(y, OTHER, n=2, seed=9, preset=model)
     answer = model.E(y, OTHER[None, None])
     for i in range(3):

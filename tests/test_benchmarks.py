@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from cgi_helpers.method.masks import composite, weight_map
+from cgi_helpers.method.masks import center_mask, composite, weight_map
 from cgi_helpers.pipeline import stages
 from cgi_helpers.pipeline.plan import plan
 from cgi_helpers.pipeline.presets import changed, get_preset
@@ -21,12 +22,34 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def bench(monkeypatch):
     """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds", "controls"):
+    for name in (
+        "run",
+        "target",
+        "reference",
+        "report",
+        "scale",
+        "samplers",
+        "sweep",
+        "seeds",
+        "controls",
+        "all_images",
+    ):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
 
     yield run
-    for name in ("run", "target", "reference", "report", "scale", "samplers", "sweep", "seeds", "controls"):
+    for name in (
+        "run",
+        "target",
+        "reference",
+        "report",
+        "scale",
+        "samplers",
+        "sweep",
+        "seeds",
+        "controls",
+        "all_images",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -281,6 +304,21 @@ def test_seeds_are_rows_of_their_own_that_keep_the_shaping_of_the_card(bench):
     assert families["collaborative_field", 3].mode == "field" and families["collaborative_field", 3].shaping == "best_3"
     plan_ = plan(changed(preset, {"shapings": anew}))
     assert plan_["shape best_0"].settings != plan_["shape best_3"].settings  # so that neither is taken for the other
+
+
+def test_a_sealed_hole_hides_every_pixel_that_shows_something_of_it(bench):
+    import controls
+
+    mask, rng = center_mask(16), torch.Generator().manual_seed(0)
+    known = controls.sealed(mask, 7)
+    assert (known <= mask).all() and 0 < known.sum() < mask.sum()
+    small = torch.rand(1, 1, 7, 7, generator=rng, requires_grad=True)
+    image = F.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False)
+    inside, outside = (
+        torch.autograd.grad((part * image).sum(), small, retain_graph=True)[0] for part in (1 - mask, known)
+    )
+    assert not ((inside > 0) & (outside > 0)).any()
+    assert torch.equal(controls.sealed(mask, 16), mask)
 
 
 def test_a_random_direction_is_as_long_as_the_gradient_and_not_along_it(bench):

@@ -65,7 +65,7 @@ def test_changes_make_a_new_preset_and_leave_the_table():
         1.0,
         10,
     )
-    assert [*changed.searches] == ["report", "best", "third"] and changed.searches["third"].lr == 2.0
+    assert [*changed.searches] == [*PRESETS["smoke"].searches, "third"] and changed.searches["third"].lr == 2.0
     assert (
         PRESETS["smoke"].lam == 1e-4
         and [*PRESETS["smoke"].searches] == ["report", "best"]

@@ -237,6 +237,30 @@ def test_the_best_of_several_starts_is_kept():
             torch.testing.assert_close(together[key][k], apart[w][key][k], rtol=0, atol=1e-8)
 
 
+def test_a_guess_is_fitted_inside_the_hole_too():
+    G, _, y, mask, z = problem()
+    with torch.no_grad():
+        guess = G(z.flip(1))
+    mask, weight = mask.double(), weight_map(mask.double())
+    both = weight + 2.0 * weight.amax() * (1 - mask)
+    state = next(find_latent(G, None, y, mask, z=z, guess=guess, guess_weight=2.0))[1]
+    with torch.no_grad():
+        here = (both * (G(z) - (mask * y + (1 - mask) * guess)).abs()).flatten(1).sum(1)
+    torch.testing.assert_close(state["context"], here)
+    alone, led = (
+        last(find_latent(G, None, y, mask, z=z, iterations=60, optimiser="adam", lr=0.03, **options))["z"]
+        for options in ({}, {"guess": guess, "guess_weight": 2.0})
+    )
+
+    def away(z):
+        with torch.no_grad():
+            return ((1 - mask) * (G(z) - guess)).abs().flatten(1).sum(1)
+
+    assert away(led).sum() < 0.95 * away(alone).sum()
+    whole, part = (last(find_latent(G, None, y[:n], mask, z=z[:n], guess=guess[:n], iterations=3))["z"] for n in (3, 1))
+    torch.testing.assert_close(whole[:1], part, rtol=0, atol=1e-9)
+
+
 def test_screening_picks_the_candidate_of_the_lowest_loss():
     G, _, y, mask, _ = problem(5, 32)
     candidates = torch.randn(40, 6, generator=generator("candidates"), dtype=torch.float64)
@@ -370,13 +394,15 @@ def bad(y):
         (dict(mask=center_mask(SIZE).expand(2, -1, -1, -1)), "2 masks for 3 images"),
         (dict(z=torch.zeros(2, 6, dtype=torch.float64)), "one start z per image.*2 starts"),
         (dict(whiten=torch.eye(6)), "Whitening belongs to optimiser 'adam' but the optimiser is 'nesterov'"),
+        (dict(guess=y[:2]), r"guess must be images \(3, 1, 16, 16\) with a positive weight but is \(2, 1, 16, 16\)"),
+        (dict(guess=y, guess_weight=0), "positive weight"),
         (dict(patience=0), "patience must be a positive number of iterations or None but is 0"),
         (dict(least_gain=1), "least gain must be a share from 0 to below 1 but is 1"),
         (dict(z=torch.zeros(3, 5, dtype=torch.float64)), r"shape \(3, 6\) or \(3, starts, 6\)"),
     ]
 
 
-@pytest.mark.parametrize("case", range(21))
+@pytest.mark.parametrize("case", range(23))
 def test_bad_input_is_one_sentence(case):
     G, D, y, mask, z = problem()
     change, message = bad(y)[case]
@@ -384,4 +410,4 @@ def test_bad_input_is_one_sentence(case):
     with pytest.raises(ValueError, match=message) as error:
         next(find_latent(G, D, arguments.pop("y"), arguments.pop("mask"), **arguments))
     assert "\n" not in str(error.value)
-    assert len(bad(y)) == 21
+    assert len(bad(y)) == 23

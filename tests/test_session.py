@@ -39,10 +39,11 @@ TINY = get_preset(
     ),
     searches={
         "report": dict(iterations=3, pool_iterations=1, batch=16, pool=40),
-        "best": dict(iterations=2, batch=16, pool=40),
-    },
+    }
+    | dict.fromkeys(("best", "unet_inverted", "nearest_inverted"), dict(iterations=2, batch=16, pool=40)),
     shapings={
-        row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2) for row in ("sampling", "report", "best", "per_image")
+        row: dict(batch=10, epochs=(0, 0.5, 2), layer=1, steps=2)
+        for row in ("sampling", "report", "best", "per_image", "unet_inverted", "nearest_inverted")
     }
     | dict.fromkeys(("unet", "context_encoder"), dict(batch=10, epochs=(0, 0.02, 0.08), layer=1, steps=2)),
     feedforward={row: dict(iterations=7, width=2) for row in ("unet", "context_encoder")},
@@ -58,8 +59,11 @@ TINY = get_preset(
         families={
             "collaborative_field": dict(epochs=(0.5,), companions=10, steps=3, partner="per_image", weight=0.1),
             "collaborative_sampling": dict(epochs=(2,)),
-            "collaborative_long": dict(epochs=(2,), companions=10, steps=3),
         }
+        | dict.fromkeys(
+            ("collaborative_long", "collaborative_unet_inverted", "collaborative_nearest_inverted"),
+            dict(epochs=(2,), companions=10, steps=3),
+        )
         | dict.fromkeys(
             ("collaborative_unet", "collaborative_context_encoder"), dict(companions=10, epochs=(0, 0.02, 0.08))
         ),
@@ -251,13 +255,17 @@ GAN = set(PLAN) - APART
 JUDGED = {"tune", "evaluate", "card", "company"}
 BEST = {"shape best", "shape per_image", "field collaborative_field", "field collaborative_long"} | JUDGED
 OTHERS = {net: {f"shape {net}", f"field collaborative_{net}"} for net in ("unet", "context_encoder")}
+INVERTED = {
+    guess: {f"{kind} {guess}_inverted" for kind in ("encode", "shape")} | {f"field collaborative_{guess}_inverted"}
+    for guess in ("unet", "nearest")
+}
 STALE = {
     "training.lr": GAN,
     "networks.z_dim": GAN,
     "size": set(PLAN),
     "dataset": set(PLAN),
     "networks.classifier_width": {"classifier"} | JUDGED,
-    "training.encoder_iterations": {"encoder", "encode best"} | BEST,
+    "training.encoder_iterations": {"encoder", "encode best"} | BEST | INVERTED["unet"] | INVERTED["nearest"],
     "shapings.unet.search": OTHERS["unet"] | JUDGED - {"company"},
     "searches.report.lr": {"encode report", "shape sampling", "shape report"} | JUDGED - {"company"},
     "searches.best.batch": set(),
@@ -267,7 +275,8 @@ STALE = {
     "study.resamples": {"evaluate", "card", "company"},
     "study.card_images": {"card"},
     "networks.judge_width": {"judge", "card"},
-    "feedforward.unet.iterations": {"fit unet"} | OTHERS["unet"] | JUDGED - {"company"},
+    "feedforward.unet.iterations": {"fit unet"} | OTHERS["unet"] | INVERTED["unet"] | JUDGED - {"company"},
+    "searches.nearest_inverted.guess_weight": INVERTED["nearest"] | JUDGED - {"company"},
     "feedforward.context_encoder.iterations": {"fit context_encoder"}
     | OTHERS["context_encoder"]
     | JUDGED - {"company"},
@@ -516,7 +525,7 @@ MIDDLE = {
     "fit context_encoder": (feedforward, "generator_loss", 5, 5),
     "card": (judges, "score_card", 3, 3),
     "encode report": (evaluation, "find_latent", 2, 2),
-    "encode best": (evaluation, "find_latent", 4, 4),
+    **{s: (evaluation, "find_latent", 4, 4) for s in PLAN if s.startswith("encode") and s != "encode report"},
     "evaluate": (evaluation, "score", 3, 3),
     **{s: (shape, "discriminator_loss", 3, 3) for s in PLAN if s.startswith("shape")},
 }

@@ -10,7 +10,7 @@ from torch import nn
 from .checks import check_images
 from .judge import Score, flat, terms_of
 from .losses import context_loss, prior_loss
-from .masks import check_mask, weight_map
+from .masks import check_mask, composite, weight_map
 from .models import for_inference
 from .runtime import draw_z_batch
 
@@ -71,10 +71,14 @@ class Problem:
         lam: float,
         saturating: bool,
         shape: tuple = (-1,),
+        guess: torch.Tensor | None = None,
+        guess_weight: float = 1.0,
     ) -> None:
         self.G, self.lam, self.saturating, self.shape = G, lam, saturating, shape
         self.D = None if D is None else Score(terms_of(D))
         weight = weight_map(mask.to(y), window)
+        if guess is not None:
+            y, weight = composite(y, guess, mask), weight + guess_weight * weight.amax() * (1 - mask)
         self.partly = D is None and hasattr(G, "to_region")  # D looks at the whole image
         top, bottom, left, right = self.box = seen_box(weight) if self.partly else (0, y.shape[2], 0, y.shape[3])
         self.y, self.weight = (t[..., top:bottom, left:right].contiguous() for t in (y, weight))
@@ -163,6 +167,8 @@ def find_latent(
     whiten: torch.Tensor | None = None,
     patience: int | None = None,
     least_gain: float = 0.01,
+    guess: torch.Tensor | None = None,
+    guess_weight: float = 1.0,
 ) -> Iterator[tuple[int, dict]]:
     """Minimise L(z) = ||W * (G(z) - y)||_1 + lam * prior(z) (report, II.A-C), each image by itself.
 
@@ -173,7 +179,9 @@ def find_latent(
     `whitening`, for `adam`. `clip`: bound on |z|, also of the start (the author: 1). D may be None: the prior is left
     out, which at the report's lam = 1e-4 changes the loss by less than bfloat16 resolves, and only the part of G that W
     sees is computed. `patience`: an image (a start) whose lowest loss fell by less than the share `least_gain` in that
-    many iterations is finished and leaves the batch; its rows stay where they are. None: nobody leaves early.
+    many iterations is finished and leaves the batch; its rows stay where they are. None: nobody leaves early. `guess`:
+    images (N, C, H, W) that another method has completed; the search then fits what they show in the hole, too, each
+    of its pixels with `guess_weight` times the largest weight of the ring (GAN inversion of a completion).
 
     Yields (step, state), step = 0 ... iterations, fewer if every image has finished: {"z": best so far, "loss",
     "context", "prior": (N,) at the present iterate, "best": (N,) lowest loss, "fill": G at the present iterate (made
@@ -182,12 +190,17 @@ def find_latent(
     """
     check_options(optimiser, iterations, lr, whiten, patience, least_gain)
     check_problem(G, y, mask, z)
+    if guess is not None and (guess.shape != y.shape or not guess_weight > 0):
+        raise ValueError(
+            f"The guess must be images {tuple(y.shape)} with a positive weight but is {tuple(guess.shape)} "
+            f"with weight {guess_weight:g}."
+        )
     own = hasattr(G, "z_dim")
     n, starts, shape = len(y), z.shape[1] if own and z.ndim == 3 else 1, z.shape[-1:] if own else z.shape[1:]
     z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()
     z, image = z.reshape(n * starts, -1), torch.arange(n, device=y.device).repeat_interleave(starts)
     G = for_inference(G) if isinstance(G, nn.Module) else G
-    problem = Problem(G, D, y, mask, window, lam, saturating, shape)
+    problem = Problem(G, D, y, mask, window, lam, saturating, shape, guess, guess_weight)
     move = (Momentum if optimiser == "nesterov" else Adam)(z, lr, iterations, whiten)
     best_z, best = z.clone(), z.new_full((len(z),), float("inf"))
     context, prior, reached, since = (

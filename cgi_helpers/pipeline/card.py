@@ -38,15 +38,15 @@ def method_names(preset):
     return [*preset.study.rivals, *own, *(f"{name}_poisson" for name in preset.study.blended)]
 
 
-def search_seconds(session, row):
-    """Seconds per image of the latent search that an own row starts from, measured now on TIMED test images; 0 for
-    rows that search by themselves or start from a feed-forward net."""
+def search_seconds(session, row, n=TIMED):
+    """Seconds per image of the latent search that an own row starts from, measured now on TIMED of the n first test
+    images; 0 for rows that search by themselves or start from a feed-forward net."""
     family = session.preset.study.families.get(row) or session.preset.study.families["collaborative"]
     start = bases(session.preset).get(row) or family.search
     if row == "semantic_equal_time" or start in session.preset.feedforward:
         return 0.0
     if ("search seconds", start) not in session.cache:
-        y, began = session.data["test"].batch(slice(0, TIMED), session.device), clock(session.device)
+        y, began = session.data["test"].batch(slice(0, min(TIMED, n)), session.device), clock(session.device)
         find_all(session, start, y)
         session.cache["search seconds", start] = (clock(session.device) - began) / len(y)
     return session.cache["search seconds", start]
@@ -89,7 +89,7 @@ def completions(session, name, split, n):
         method = session.cache["rival"][1]
     if base != name and base not in own:
         method = poisson(method)
-    searched = n * search_seconds(session, base) if base in own and split == "test" else 0.0
+    searched = n * search_seconds(session, base, n) if base in own and split == "test" else 0.0
     began = time.perf_counter()
     x = method(y, session.mask)
     return x, y, time.perf_counter() - began + searched, method.facts

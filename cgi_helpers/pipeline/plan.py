@@ -102,6 +102,8 @@ def plan(preset):
             ("encoder",),
         ),
     ]
+    for row, net in p.feedforward.items():
+        stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
     for row, search in p.searches.items():
         encoder = search.start == "encoder"
         stages.append(
@@ -115,13 +117,15 @@ def plan(preset):
                     **facts(search, "batch"),
                     **({"encoder_width": n.encoder_width} if encoder else {}),
                 },
-                ("generator", "encoder") if encoder else ("generator",),
+                (
+                    "generator",
+                    *(("encoder",) if encoder else ()),
+                    *((f"fitted_{search.guess}",) if search.guess in p.feedforward else ()),
+                ),
                 (f"encodings_{row}",),
                 shared=True,
             )
         )
-    for row, net in p.feedforward.items():
-        stages.append(Stage(f"fit {row}", {**images, **facts(net)}, writes=(f"fitted_{row}",)))
     for row, shaping in p.shapings.items():
         stages.append(
             Stage(

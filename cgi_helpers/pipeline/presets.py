@@ -57,6 +57,13 @@ class Search:
     pool: int = 55_000  # first training images that are encoded, to shape on
     pool_iterations: int | None = None  # of them; None: as for the others
     batch: int = 256  # images per micro-batch (memory, not results)
+    guess: str | None = None  # a rival whose completion the search also fits, inside the hole (GAN inversion)
+    guess_weight: float | None = None  # of each of these pixels, in largest weights of W
+
+
+def _inverted(guess):
+    """The search for G's image of another method's completion, on as many training images as minutes allow."""
+    return Search("encoder", "adam", 100, 0.005, None, True, 10_000, guess=guess, guess_weight=1.0)
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,9 @@ class Study:
             "collaborative_context_encoder": Family("context_encoder", "context_encoder", "field", epochs=(0.25,)),
             # small steps, and a tenth of the logit of the D that was shaped for single images
             "collaborative_long": Family("best", "best", "field", 120, 0.002, (1,), partner="per_image", weight=0.1),
+            # from inversions of the completions of a U-Net and of a look-up
+            "collaborative_unet_inverted": Family("unet_inverted", "unet_inverted", "field", 120, 0.001, (1,)),
+            "collaborative_nearest_inverted": Family("nearest_inverted", "nearest_inverted", "field", epochs=(1,)),
         }
     )
     card_images: int = 500  # first test images, completed by every method of the report card
@@ -173,6 +183,9 @@ class Preset:
         default_factory=lambda: {
             "report": Search(),
             "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True),
+            # completions of other methods, found again among the images of the generator
+            "unet_inverted": _inverted("unet"),
+            "nearest_inverted": _inverted("nearest_neighbour"),
         }
     )
     shapings: dict = field(
@@ -183,6 +196,8 @@ class Preset:
             "per_image": Shaping("best", mode="independent", step_size=0.02),
             "unet": Shaping("unet", steps=20, step_size=0.008, epochs=(0, 0.25)),
             "context_encoder": Shaping("context_encoder", steps=20, step_size=0.008, epochs=(0, 0.25)),
+            "unet_inverted": Shaping("unet_inverted", steps=20, step_size=0.008, epochs=(0, 1)),
+            "nearest_inverted": Shaping("nearest_inverted", steps=20, step_size=0.008, epochs=(0, 1)),
         }
     )
     feedforward: dict = field(
@@ -227,6 +242,42 @@ _laptop = changed(
     },
 )
 
+# the author's prior and number of G updates, wider networks, the average of G's weights: for the report's own numbers
+_desktop = changed(
+    replace(_laptop, name="desktop"),
+    {
+        "networks": {"prior": "uniform", "g_width": 48, "d_width": 48},
+        "training": {"iterations": 10_000, "g_updates": 2, "average": 0.999, "sample_epochs": (1, 4, 8, 11)},
+        "searches": {
+            "report": {"pool": 10_000},
+            "best": {"pool": 20_000},
+            "unet_inverted": None,
+            "nearest_inverted": None,
+        },
+        "shapings": {
+            "unet_inverted": None,
+            "nearest_inverted": None,
+            "sampling": None,
+            "unet": None,
+            "context_encoder": None,
+            "report": {"epochs": (0, 0.5, 1, 2)},
+            "best": {"epochs": (0, 0.5, 1)},
+            "per_image": {"epochs": (0, 0.5, 1)},
+        },
+        "study": {
+            "families": {
+                "collaborative_sampling": None,
+                "collaborative_unet": None,
+                "collaborative_context_encoder": None,
+                "collaborative_unet_inverted": None,
+                "collaborative_nearest_inverted": None,
+                # the report's search, every image alone
+                "collaborative_field_report": Family("report", "report", "field", epochs=(2,)),
+            },
+        },
+    },
+)
+
 _smoke = changed(
     _every(Preset("smoke"), steps=4, micro_batch=20),
     {
@@ -253,14 +304,20 @@ _smoke = changed(
         "searches": {
             "report": {"iterations": 40, "pool": 240, "pool_iterations": 10},
             "best": {"iterations": 10, "pool": 240},
+            "unet_inverted": {"iterations": 10, "pool": 240},
+            "nearest_inverted": {"iterations": 10, "pool": 240},
         },
-        "shapings": {row: {"epochs": (0, 0.1)} for row in ("unet", "context_encoder")},
+        "shapings": {
+            row: {"epochs": (0, 0.1)} for row in ("unet", "context_encoder", "unet_inverted", "nearest_inverted")
+        },
         "study": {
             "families": {
                 "collaborative_field": {"companions": 20},
                 "collaborative_long": {"companions": 20, "steps": 6},
                 "collaborative_unet": {"companions": 20, "epochs": (0.1,)},
                 "collaborative_context_encoder": {"companions": 20, "epochs": (0.1,)},
+                "collaborative_unet_inverted": {"companions": 20, "steps": 6, "epochs": (0.1,)},
+                "collaborative_nearest_inverted": {"companions": 20, "epochs": (0.1,)},
             },
             "company": (4, 16),
             "card_images": 64,
@@ -349,7 +406,7 @@ _cifar10 = _other(
     study={"accuracy_min": 0.75, "psnr_min": 20.0, "ssim_min": 0.62},
 )
 
-PRESETS = {p.name: p for p in (_smoke, _laptop, _mnist, _avatars, _cifar10, Preset("paper"))}
+PRESETS = {p.name: p for p in (_smoke, _laptop, _desktop, _mnist, _avatars, _cifar10, Preset("paper"))}
 
 
 def own_images(dataset):

@@ -7,13 +7,13 @@ from functools import cached_property
 import torch
 
 from .. import data
-from ..method.feedforward import Opened, Pool
+from ..method.feedforward import Opened, Pool, paint
 from ..method.masks import named_mask
 from ..method.models import Classifier, Discriminator, Encoder, Generator
 from ..method.runtime import accelerate, fast_dtype, generator, interrupt_between_steps, pick_device, versions
 from ..method.search import whitening
+from ..study import rivals
 from ..study.judges import Mixer
-from ..study.rivals import networks
 from .artifacts import Store, atomic_write, fingerprint, write_json
 from .parallel import rank
 from .plan import plan
@@ -113,7 +113,7 @@ class Session:
         """(network, its discriminator or None) of a feed-forward rival, untrained."""
         p, f = self.preset, self.preset.feedforward[row]
         torch.manual_seed(self.seed)
-        return networks(f.kind, p.channels, p.size, f.width, device=self.device)
+        return rivals.networks(f.kind, p.channels, p.size, f.width, device=self.device)
 
     def fitted(self, row):
         """A trained feed-forward rival in eval mode."""
@@ -159,6 +159,14 @@ class Session:
             return self.net("generator"), self.encodings(split, row)[:n]
         images = self.data["train" if split == "pool" else split]
         return Opened(self.fitted(row), self.mask), Pool(images if n is None else images.first(n), self.device)
+
+    def guess(self, row, y, mask=None):
+        """Completions of images y by a rival that a search inverts, in the preset's hole or `mask`: a feed-forward net
+        of the preset, or a look-up, for which a training image is not its own neighbour."""
+        mask = self.mask if mask is None else mask
+        if row in self.preset.feedforward:
+            return paint(self.fitted(row), y, mask)
+        return rivals.fit(row, self.data["train"], mask, itself=False)(y, mask)
 
     @cached_property
     def mask(self):

@@ -171,15 +171,26 @@ def nearest(train: Any, y: torch.Tensor, weight: torch.Tensor, k: int = 1) -> to
 
 
 def fit_nearest(
-    train: Any, mask: torch.Tensor, validation: torch.Tensor | None = None, pixels: str = "known"
+    train: Any,
+    mask: torch.Tensor,
+    validation: torch.Tensor | None = None,
+    pixels: str = "known",
+    itself: bool = True,
 ) -> tuple[Callable, dict]:
-    """The training image whose known pixels (`pixels` "known"), or ring W around the hole ("ring"), are closest."""
+    """The training image whose known pixels (`pixels` "known"), or ring W around the hole ("ring"), are closest.
+
+    `itself`: whether a training image may be its own neighbour; False: the next one, where the known pixels are alike.
+    """
     if pixels not in ("known", "ring"):
         raise ValueError(f"Nearest neighbours compare 'known' pixels or the 'ring' around the hole, not {pixels!r}.")
 
     def complete(y, mask):
-        index = nearest(train, y, mask if pixels == "known" else weight_map(mask))
-        return train.batch(index[:, 0].cpu()).to(y)
+        index = nearest(train, y, mask if pixels == "known" else weight_map(mask), 1 if itself else 2).cpu()
+        x = train.batch(index[:, 0]).to(y)
+        if itself:
+            return x
+        same = (mask * (x - y).abs()).flatten(1).amax(1) < 1e-6
+        return torch.where(same.view(-1, 1, 1, 1), train.batch(index[:, 1]).to(y), x)
 
     return complete, {}
 

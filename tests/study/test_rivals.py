@@ -96,6 +96,15 @@ def test_nearest_neighbour_by_brute_force():
     assert torch.equal(rivals.nearest(split(train), y, MASK, 3), distance.topk(3, largest=False).indices)
 
 
+def test_a_training_image_need_not_be_its_own_neighbour():
+    train = images(40)
+    other = fit("nearest_neighbour", split(train), MASK, itself=False)
+    second = rivals.nearest(split(train), train[:6], MASK, 2)[:, 1]
+    assert torch.equal(other(train[:6], MASK), composite(train[:6], train[second], MASK))
+    y = images(6, seed=1)  # of others nothing changes
+    assert torch.equal(other(y, MASK), fit("nearest_neighbour", split(train), MASK)(y, MASK))
+
+
 def test_the_ring_looks_at_nothing_beyond_it():
     train, y = images(20), images(2, seed=1)
     far = y.clone()
