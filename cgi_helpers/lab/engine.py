@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ..method.feedforward import Opened
+from ..method.feedforward import Opened, paint
 from ..method.judge import Score, terms_of
 from ..method.losses import context_loss, generator_loss, prior_loss
 from ..method.masks import composite, weight_map
@@ -23,7 +23,7 @@ from .recipe import RECORDED, to_bytes
 SEARCHED = ("image", "picture", "hole", "search", "lam", "iterations", "restarts", "seed")  # what a search depends on
 WARM_LR, RANDOM_LR = 0.02, 0.1  # Adam's rate from the encoder's answer and from random starts, which have far to go
 REAL_IMAGES = 64  # validation images whose median logit is the `median` rule's threshold
-WARM = ("warm start", "encoder alone")  # searches that begin with the encoder's answer
+RANDOM = ("random start", "report's recipe")  # searches that do not begin with the encoder's answer
 REMEMBERED = 24  # runs, searches and comparisons kept; one run of 1,000 + 100 frames takes about 5 MB
 
 
@@ -117,12 +117,15 @@ class Engine:
 
     def painter(self, recipe, mask):
         """What paints from the recipe's latents: G, or a feed-forward net opened behind this hole."""
-        if recipe.search in recipes.SEARCHES:
+        if recipe.search not in self.session.preset.feedforward:
             return self.net("generator")
-        key = "fitted", recipe.search
-        if key not in self.nets:
-            self.nets[key] = self.session.fitted(recipe.search)
-        return Opened(self.nets[key], mask)
+        return Opened(self.fitted(recipe.search), mask)
+
+    def fitted(self, row):
+        """A feed-forward net, loaded once."""
+        if ("fitted", row) not in self.nets:
+            self.nets["fitted", row] = self.session.fitted(row)
+        return self.nets["fitted", row]
 
     def companions(self, recipe):
         """(images, latents) of the training images that keep company while a field is recorded, loaded once."""
@@ -182,7 +185,7 @@ class Engine:
         """(n, z_dim) starts: the encoder's answer first (further ones are noise around it), or draws from N(0, 1)."""
         p, device = self.session.preset, self.session.device
         noise = draw_z(n, p.networks.z_dim, "normal", recipe.seed, "lab z", recipe.image, device=device)
-        if recipe.search not in WARM:
+        if recipe.search in RANDOM:
             return noise
         noise[0] = 0
         with torch.no_grad():
@@ -191,7 +194,7 @@ class Engine:
     def search_options(self, recipe):
         """Keyword arguments of `find_latent`."""
         p = self.session.preset
-        how = dict(optimiser="adam", lr=WARM_LR if recipe.search in WARM else RANDOM_LR)
+        how = dict(optimiser="adam", lr=RANDOM_LR if recipe.search in RANDOM else WARM_LR)
         if recipe.search == "report's recipe":
             how = dict(optimiser="nesterov", lr=p.searches["report"].lr, clip=p.searches["report"].clip)
         return dict(iterations=recipe.iterations, lam=recipe.lam, window=p.window, **how)
@@ -231,7 +234,7 @@ class Engine:
         known = self.cache.get(key)
         if known is not None:
             run.z, run.frames = known[0], list(known[1])
-        elif recipe.search not in recipes.SEARCHES:
+        elif recipe.search in self.session.preset.feedforward:
             run.z = run.y
             run.frames.append(self._answer(run))
             yield run
@@ -239,7 +242,9 @@ class Engine:
             began, n = time.perf_counter(), recipe.restarts
             G, D = self.net("generator"), self.net("discriminator")
             z, y = self.starts(recipe, run.y, run.mask, n), run.y.expand(n, -1, -1, -1)
-            for step, state in find_latent(G, D, y, run.mask, z=z, **self.search_options(recipe)):
+            inverted = self.session.preset.searches.get(recipe.search)
+            guess = paint(self.fitted(inverted.guess), run.y, run.mask).expand_as(y) if inverted else None
+            for step, state in find_latent(G, D, y, run.mask, z=z, guess=guess, **self.search_options(recipe)):
                 if cancel.is_set():
                     return
                 i = int(state["loss"].argmin())

@@ -18,6 +18,7 @@ from ..pipeline.evaluation import path_of, stages_of
 
 FORMAT = "cgi live lab 3"
 SEARCHES = ("warm start", "random start", "report's recipe", "encoder alone")
+INVERTED = "_inverted"  # how rows of the searches end that fit what another method has completed
 DRAWN = "drawn:"
 WARM_ITERATIONS = 100  # Adam from the encoder's answer, not whitened: that matrix takes a second per drawn hole
 # what the knobs offer and a recipe may ask for; lam may be 0, too
@@ -66,7 +67,7 @@ class Recipe:
     def __post_init__(self):
         if self.picture:  # nothing may depend on the number of a test image that is not shown
             object.__setattr__(self, "image", 0)
-        if self.search not in SEARCHES[:-1]:
+        if self.search not in SEARCHES[:-1] and not self.search.endswith(INVERTED):
             object.__setattr__(self, "iterations", 0)
 
 
@@ -91,15 +92,18 @@ def default_recipe(session):
 
 
 def searches(session):
-    """Where a run may start: SEARCHES of a latent, and feed-forward nets of the preset, whose decoder is refined."""
-    known = session.preset.study.families
-    return (*SEARCHES, *(row for row in session.preset.feedforward if f"collaborative_{row}" in known))
+    """Where a run may start: SEARCHES of a latent, feed-forward nets of the preset, whose decoder is refined, and
+    searches for G's image of such a net's answer."""
+    p = session.preset
+    rows = (*p.feedforward, *(row for row, search in p.searches.items() if search.guess in p.feedforward))
+    return (*SEARCHES, *(row for row in rows if f"collaborative_{row}" in p.study.families))
 
 
 def shaping_of(recipe, session):
     """(row of the shapings, epochs): which stored discriminator judges.
 
-    A feed-forward net has one D that was shaped on its own completions: for any number of epochs above 0.
+    A feed-forward net and an inversion have one D that was shaped on their own completions: for any number of epochs
+    above 0.
     """
     if recipe.search in SEARCHES or recipe.company != RECORDED or not recipe.epochs:
         return COMPANY[recipe.company], recipe.epochs
@@ -111,9 +115,13 @@ def family_of(recipe):
     return FAMILY if recipe.search in SEARCHES else f"collaborative_{recipe.search}"
 
 
-def networks(recipe):
+def networks(recipe, session):
     """The artifacts whose digests a recipe tells: what its pixels may depend on."""
-    own = () if recipe.search in SEARCHES else (f"fitted_{recipe.search}", f"shaped_{recipe.search}")
+    search, own = session.preset.searches.get(recipe.search), ()
+    if recipe.search not in SEARCHES:
+        net = search.guess if search else recipe.search
+        fitted = (f"fitted_{net}",) if net in session.preset.feedforward else ()
+        own = (*fitted, *((f"encodings_{recipe.search}",) if search else ()), f"shaped_{recipe.search}")
     shaped = (*(f"shaped_{row}" for row in COMPANY.values()), "encodings_best", f"field_{family_of(recipe)}")
     return ("generator", "discriminator", "encoder", *shaped, *own)
 
@@ -211,7 +219,7 @@ def check(recipe, session):
 def facts(recipe, session):
     """What the pixels depend on beside the recipe:
     networks, seed, device, precision, torch, the image behind its number."""
-    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in networks(recipe)}
+    nets = {a: (session.store.metadata(a) or {}).get("digest") for a in networks(recipe, session)}
     precision = fast_dtype(session.device) if session.preset.networks.amp else None
     original = hashlib.sha256(to_bytes(target(recipe, session)).tobytes()).hexdigest()[:16]
     return {

@@ -61,9 +61,9 @@ class Search:
     guess_weight: float | None = None  # of each of these pixels, in largest weights of W
 
 
-def _inverted(guess):
+def _inverted(guess, **changes):
     """The search for G's image of another method's completion, on as many training images as minutes allow."""
-    return Search("encoder", "adam", 100, 0.005, None, True, 10_000, guess=guess, guess_weight=1.0)
+    return Search("encoder", "adam", 100, 0.005, None, True, 10_000, guess=guess, guess_weight=1.0, **changes)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Study:
             # small steps, and a tenth of the logit of the D that was shaped for single images
             "collaborative_long": Family("best", "best", "field", 120, 0.002, (1,), partner="per_image", weight=0.1),
             # from inversions of the completions of a U-Net and of a look-up
-            "collaborative_unet_inverted": Family("unet_inverted", "unet_inverted", "field", 120, 0.001, (1,)),
+            "collaborative_unet_inverted": Family("unet_inverted", "unet_inverted", "field", 80, 0.001, (1,)),
             "collaborative_nearest_inverted": Family("nearest_inverted", "nearest_inverted", "field", epochs=(1,)),
         }
     )
@@ -185,7 +185,7 @@ class Preset:
             "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True),
             # completions of other methods, found again among the images of the generator
             "unet_inverted": _inverted("unet"),
-            "nearest_inverted": _inverted("nearest_neighbour"),
+            "nearest_inverted": _inverted("nearest_neighbour", batch=2_000),  # each batch reads all training images
         }
     )
     shapings: dict = field(

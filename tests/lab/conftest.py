@@ -39,6 +39,8 @@ def tiny(session):
         nets["fitted", row] = lively(session.feedforward(row)[0], 50 + i)
         for e in session.preset.shapings[row].epochs[1:]:
             nets[row, e] = lively(session.build("discriminator"), 60 + i)
+    inverted = session.preset.shapings["unet_inverted"].epochs[-1]
+    nets["unet_inverted", inverted] = lively(session.build("discriminator"), 70)
     for net in nets.values():
         net.float().requires_grad_(False).amp = None
     with torch.no_grad():  # latents of a sensible size
@@ -46,6 +48,7 @@ def tiny(session):
     y = session.data["train"].batch(slice(0, 8))
     nets["companions", "best"] = y, draw_z(8, session.preset.networks.z_dim, "normal", "companions")
     nets.update({("companions", row): (y, y) for row in session.preset.feedforward})
+    nets["companions", "unet_inverted"] = nets["companions", "best"]
     return nets
 
 

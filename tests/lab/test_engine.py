@@ -294,6 +294,28 @@ def test_a_feedforward_net_has_its_own_discriminator_in_company_and_other_comple
     assert not torch.equal(*images)
 
 
+def test_the_answer_of_a_net_is_found_again_among_the_images_of_the_generator(engine, recipe):
+    plain = replace(recipe, hole="half", iterations=12, steps=1)
+    run = engine.run(replace(plain, search="unet_inverted"))
+    assert [f.phase for f in run.frames].count("search") == 13
+    answer = paint(engine.nets["fitted", "unet"], run.y, run.mask)
+    how = engine.search_options(plain)
+    z = last(
+        find_latent(
+            engine.net("generator"),
+            engine.net("discriminator"),
+            run.y,
+            run.mask,
+            z=engine.net("encoder")(run.y, run.mask),
+            guess=answer,
+            **how,
+        )
+    )["z"]
+    torch.testing.assert_close(run.z, z)
+    assert not torch.equal(z, engine.run(plain).z)
+    assert engine.load(run.recipe)[-1] is engine.nets["unet_inverted", 0.1]
+
+
 def test_a_layer_that_the_decoder_does_not_have_is_refused_before_any_work(engine, recipe):
     with pytest.raises(ValueError, match="decoder's layer must be an integer from 0"):
         engine.new_run(replace(recipe, search="unet", layer=recipes.layers(engine.session)[-1]))
