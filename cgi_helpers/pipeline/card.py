@@ -23,7 +23,7 @@ CHOOSE_ON = 200  # validation images on which a rival's knobs are chosen
 def own_rows(session):
     """The rows of the evaluation that stand on the card: {name on the card: row};
     families at the epochs that validation chose."""
-    rows = {name: name for name in ("semantic", "semantic_best", "semantic_equal_time")}
+    rows = {name: name for name in searched(session.preset)}
     chosen = session.load("selection")[0]["stages"]
     return {
         **rows,
@@ -32,9 +32,14 @@ def own_rows(session):
     }
 
 
+def searched(preset):
+    """The rows of the evaluation that a latent search makes alone."""
+    return [*(row for row, start in bases(preset).items() if start in preset.searches), "semantic_equal_time"]
+
+
 def method_names(preset):
     """The methods of the card, in order."""
-    own = ["semantic", "semantic_best", "semantic_equal_time", "collaborative_0", *preset.study.families]
+    own = [*searched(preset), "collaborative_0", *preset.study.families]
     return [*preset.study.rivals, *own, *(f"{name}_poisson" for name in preset.study.blended)]
 
 

@@ -185,7 +185,8 @@ class Preset:
             "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True),
             # completions of other methods, found again among the images of the generator
             "unet_inverted": _inverted("unet"),
-            "nearest_inverted": _inverted("nearest_neighbour", batch=2_000),  # each batch reads all training images
+            # each batch reads all training images
+            "nearest_inverted": _inverted("nearest_neighbour", batch=2_000),
         }
     )
     shapings: dict = field(
@@ -242,6 +243,10 @@ _laptop = changed(
     },
 )
 
+# what a preset leaves out that was computed without inverted completions
+_inversions = dict.fromkeys(("unet_inverted", "nearest_inverted"))
+_refined_inversions = dict.fromkeys(f"collaborative_{row}" for row in _inversions)
+
 # the author's prior and number of G updates, wider networks, the average of G's weights: for the report's own numbers
 _desktop = changed(
     replace(_laptop, name="desktop"),
@@ -251,12 +256,10 @@ _desktop = changed(
         "searches": {
             "report": {"pool": 10_000},
             "best": {"pool": 20_000},
-            "unet_inverted": None,
-            "nearest_inverted": None,
+            **_inversions,
         },
         "shapings": {
-            "unet_inverted": None,
-            "nearest_inverted": None,
+            **_inversions,
             "sampling": None,
             "unet": None,
             "context_encoder": None,
@@ -269,8 +272,7 @@ _desktop = changed(
                 "collaborative_sampling": None,
                 "collaborative_unet": None,
                 "collaborative_context_encoder": None,
-                "collaborative_unet_inverted": None,
-                "collaborative_nearest_inverted": None,
+                **_refined_inversions,
                 # the report's search, every image alone
                 "collaborative_field_report": Family("report", "report", "field", epochs=(2,)),
             },
@@ -380,7 +382,12 @@ _avatars = _other(
         "judge_iterations": 600,
         "encoder_iterations": 1_500,
     },
-    searches={"report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200}, "best": {"pool": 4_000}},
+    searches={
+        "report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200},
+        "best": {"pool": 4_000},
+        **_inversions,
+    },
+    shapings=_inversions,
     feedforward={"unet": {"iterations": 800}, "context_encoder": {"iterations": 500}},
     study={
         "validation_images": 300,
@@ -389,6 +396,7 @@ _avatars = _other(
         "rivals": _without_ridge,
         # as evaluated: with the D of feed-forward nets as trained, too, without sampling
         "families": {
+            **_refined_inversions,
             "collaborative_sampling": None,
             "collaborative_unet": {"epochs": None},
             "collaborative_context_encoder": {"epochs": None},
@@ -403,7 +411,9 @@ _cifar10 = _other(
     size=32,
     networks={"g_width": 48, "d_width": 48},
     training={"iterations": 10_000, "mirror": True, "classifier_iterations": 4_000},
-    study={"accuracy_min": 0.75, "psnr_min": 20.0, "ssim_min": 0.62},
+    searches=_inversions,
+    shapings=_inversions,
+    study={"families": _refined_inversions, "accuracy_min": 0.75, "psnr_min": 20.0, "ssim_min": 0.62},
 )
 
 PRESETS = {p.name: p for p in (_smoke, _laptop, _desktop, _mnist, _avatars, _cifar10, Preset("paper"))}

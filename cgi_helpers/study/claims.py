@@ -153,6 +153,34 @@ CLAIMS = (
         "context_encoder",
         REALISM,
     ),
+    Claim(
+        "this suite",
+        "A U-Net's completion looks more real once it is found again among the generator's images and refined there.",
+        "collaborative_unet_inverted",
+        "unet",
+        REALISM,
+    ),
+    Claim(
+        "this suite",
+        "Refined from there, a completion is better than refined from the best search.",
+        "collaborative_unet_inverted",
+        "collaborative_long",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "this suite",
+        "It is better than what a Context Encoder paints, which was trained on such holes against a discriminator.",
+        "collaborative_unet_inverted",
+        "context_encoder",
+        ("psnr", *REALISM),
+    ),
+    Claim(
+        "this suite",
+        "What a look-up pastes comes closer to the original and loses its seam, found again and refined in that way.",
+        "collaborative_nearest_inverted",
+        "nearest_neighbour",
+        ("psnr", "seam"),
+    ),
 )
 BLUR_AND_TEXTURE = tuple((blurred, "nearest_neighbour") for blurred in ("ridge", "unet"))  # for `disagreement`
 PAIRS = tuple(dict.fromkeys((*((c.method, c.other) for c in CLAIMS), *BLUR_AND_TEXTURE)))  # of a `card_table`
