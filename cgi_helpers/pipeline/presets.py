@@ -252,10 +252,10 @@ _desktop = changed(
     replace(_laptop, name="desktop"),
     {
         "networks": {"prior": "uniform", "g_width": 48, "d_width": 48},
-        "training": {"iterations": 10_000, "g_updates": 2, "average": 0.999, "sample_epochs": (1, 4, 8, 11)},
+        "training": {"iterations": 6_100, "g_updates": 2, "average": 0.999, "sample_epochs": (1, 4, 6, 7)},
         "searches": {
             "report": {"pool": 10_000},
-            "best": {"pool": 20_000},
+            "best": {"pool": 10_000},
             **_inversions,
         },
         "shapings": {
