@@ -16,30 +16,29 @@ from sweep import RESULTS, variant
 from cgi_helpers.method.runtime import pick_device
 from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.evaluation import collaborate
-from cgi_helpers.pipeline.presets import Family, get_preset
+from cgi_helpers.pipeline.presets import get_preset
 from cgi_helpers.pipeline.session import Session
 from cgi_helpers.pipeline.stages import run
 from cgi_helpers.study import judges, metrics
 from cgi_helpers.study.evaluation import semantic
 
-STARTS = {"semantic_best": "best", "unet": "unet"}  # rows that are not refined
+# rows that are not refined, and what is refined from them
+STARTS = {"semantic_best": "best", "unet": "unet", "semantic_unet_inverted": "unet_inverted"}
+REFINED = ("collaborative_best", "collaborative_field", "collaborative_unet", "collaborative_unet_inverted")
 
 
 def rows_of(preset, chosen, shapings):
     """({row of the shapings: Shaping}, {(name, shaping seed): Family}): every refined row of the report card that
     starts from one of STARTS, once per shaping seed, after as many epochs as `chosen` {name: epochs} says."""
     anew, families = {}, {}
-    for name, start, mode in (
-        ("collaborative_best", "best", "batch"),
-        ("collaborative_field", "best", "field"),
-        ("collaborative_unet", "unet", "field"),
-    ):
+    for name in (name for name in REFINED if name in preset.study.families):
+        family = preset.study.families[name]
         for seed in shapings:
-            row, shaping = f"{start}_{seed}", preset.shapings[start]
+            row, shaping = f"{family.search}_{seed}", preset.shapings[family.search]
             epochs = next(e for e in shaping.epochs if str(e) == chosen[name])
             kept = anew.get(row, replace(shaping, epochs=(0,), seed=seed)).epochs
             anew[row] = replace(shaping, epochs=tuple(sorted({*kept, epochs})), seed=seed)
-            families[name, seed] = Family(start, row, mode, epochs=(epochs,), companions=64)
+            families[name, seed] = replace(family, shaping=row, epochs=(epochs,), companions=64)
     return anew, families
 
 
@@ -74,20 +73,23 @@ def run_seeds(name, gans, shapings, out, device):
         session = variant(judge, "seeds", changes)
         if gan:
             session = Session(session.preset, gan, judge.device, progress=False)
-        todo = {(row, None): start for row, start in STARTS.items()} | families
+        begun = {family.search for family in families.values()}
+        todo = {(row, None): start for row, start in STARTS.items() if start in begun} | families
         there = {(r["row"], r["shaping"]) for r in result["runs"] if r["gan"] == gan}
         for (row, shaping), what in todo.items():
             if (row, shaping) in there:
                 continue
-            needed = [what] if shaping is None else [what.search]
-            stages = ["train", *(("fit unet",) if needed == ["unet"] else ("encoder", "encode best"))]
+            start = what if shaping is None else what.search
+            search = session.preset.searches.get(start)
+            net = search.guess if search else start
+            stages = ["train", *((f"fit {net}",) if net else ()), *(("encoder", f"encode {start}") if search else ())]
             if shaping is not None:
                 stages += [f"shape {what.shaping}", *([f"field {row}_{shaping}"] if what.mode == "field" else [])]
             for stage in stages:
                 run(session, stage)
 
-            def complete(split, count, what=what, shaping=shaping):
-                G, z = session.start_of(what if shaping is None else what.search, split, count)
+            def complete(split, count, what=what, shaping=shaping, start=start):
+                G, z = session.start_of(start, split, count)
                 y = session.data[split].batch(slice(0, count), session.device)
                 if shaping is None:
                     return semantic(G, z, y, session.mask)

@@ -296,10 +296,12 @@ def test_seeds_are_rows_of_their_own_that_keep_the_shaping_of_the_card(bench):
 
     preset = get_preset("smoke")
     chosen = {name: str(preset.shapings["best"].epochs[-1]) for name in ("collaborative_best", "collaborative_field")}
-    anew, families = seeds.rows_of(preset, {**chosen, "collaborative_unet": "0.1"}, [0, 3])
-    assert set(anew) == {"best_0", "best_3", "unet_0", "unet_3"} and len(families) == 6
+    chosen |= dict.fromkeys(("collaborative_unet", "collaborative_unet_inverted"), "0.1")
+    anew, families = seeds.rows_of(preset, chosen, [0, 3])
+    assert set(anew) == {f"{start}_{seed}" for start in ("best", "unet", "unet_inverted") for seed in (0, 3)}
+    assert len(families) == 8 and families["collaborative_unet_inverted", 0].steps == 6
     for row, shaping in anew.items():
-        start, seed = row.split("_")
+        start, _, seed = row.rpartition("_")
         assert shaping.seed == int(seed) and shaping.step_size == preset.shapings[start].step_size
     assert families["collaborative_field", 3].mode == "field" and families["collaborative_field", 3].shaping == "best_3"
     plan_ = plan(changed(preset, {"shapings": anew}))

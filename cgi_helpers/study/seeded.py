@@ -10,7 +10,12 @@ import pandas as pd
 
 from .statistics import over_seeds
 
-STARTS = {"collaborative_best": "semantic_best", "collaborative_field": "semantic_best", "collaborative_unet": "unet"}
+STARTS = {
+    "collaborative_best": "semantic_best",
+    "collaborative_field": "semantic_best",
+    "collaborative_unet": "unet",
+    "collaborative_unet_inverted": "semantic_unet_inverted",
+}
 MEASURES = ("psnr", "ssim", "frechet_distance", "kernel_distance_2", "detectability")
 
 
