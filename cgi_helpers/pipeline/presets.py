@@ -252,10 +252,16 @@ _desktop = changed(
     replace(_laptop, name="desktop"),
     {
         "networks": {"prior": "uniform", "g_width": 48, "d_width": 48},
-        "training": {"iterations": 6_100, "g_updates": 2, "average": 0.999, "sample_epochs": (1, 4, 6, 7)},
+        "training": {
+            "iterations": 6_100,
+            "g_updates": 2,
+            "average": 0.999,
+            "sample_epochs": (1, 4, 6, 7),
+            "encoder_iterations": 3_000,
+        },
         "searches": {
-            "report": {"pool": 10_000},
-            "best": {"pool": 10_000},
+            "report": {"pool": 6_000},
+            "best": {"pool": 6_000},
             **_inversions,
         },
         "shapings": {
@@ -273,6 +279,7 @@ _desktop = changed(
                 "collaborative_unet": None,
                 "collaborative_context_encoder": None,
                 **_refined_inversions,
+                "collaborative_long": None,
                 # the report's search, every image alone
                 "collaborative_field_report": Family("report", "report", "field", epochs=(2,)),
             },
