@@ -266,7 +266,7 @@ _desktop = changed(
         },
         "shapings": {
             **_inversions,
-            "sampling": None,
+            "sampling": {"epochs": (0, 2)},
             "unet": None,
             "context_encoder": None,
             "report": {"epochs": (0, 0.5, 1, 2)},
