@@ -23,6 +23,7 @@ HEAD = "<!-- Written by docs/build.py from docs/templates/{}: edit that file. --
 FILES = {
     "metrics": "figures/laptop/metrics.json",
     "metrics_mnist": "figures/mnist/metrics.json",
+    "metrics_desktop": "figures/desktop/metrics.json",
     "company": "data/pretrained/laptop/company.json",
     "search": "figures/laptop/02_baseline_inpainting.json",
     "gan": "figures/laptop/01_train_dcgan.json",
@@ -108,9 +109,9 @@ def notebooks(root):
     return table(["notebook", "question"], rows)
 
 
-def evaluation(root):
+def evaluation(root, source="metrics"):
     """Every row of the evaluation but those of single shaping stages, with 95 % intervals, and the originals."""
-    content = read(root, "metrics")
+    content = read(root, source)
     columns = {key: how for key, how in COLUMNS.items() if key in content["methods"]["semantic"]}
     rows = [
         [f"`{name}`", *(written(scores[key], f"±{how}") if key in scores else "" for key, (_, how) in columns.items())]
@@ -310,6 +311,8 @@ TABLES = {
     "seeds": seeds,
     "notebooks": notebooks,
     "evaluation": evaluation,
+    "evaluation_mnist": partial(evaluation, source="metrics_mnist"),
+    "evaluation_desktop": partial(evaluation, source="metrics_desktop"),
     "adjusted": adjusted,
     "card": card,
     "card_mnist": partial(card, source="card_mnist"),
