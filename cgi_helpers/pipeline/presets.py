@@ -139,7 +139,7 @@ class Study:
             "collaborative_long": Family("best", "best", "field", 120, 0.002, (1,), partner="per_image", weight=0.1),
             # from inversions of the completions of a U-Net and of a look-up
             "collaborative_unet_inverted": Family("unet_inverted", "unet_inverted", "field", 80, 0.001, (1,)),
-            "collaborative_nearest_inverted": Family("nearest_inverted", "nearest_inverted", "field", epochs=(1,)),
+            "collaborative_nearest_inverted": Family("nearest_inverted", "nearest_inverted", "field", 80, 0.002, (1,)),
         }
     )
     card_images: int = 500  # first test images, completed by every method of the report card
@@ -326,7 +326,7 @@ _smoke = changed(
                 "collaborative_unet": {"companions": 20, "epochs": (0.1,)},
                 "collaborative_context_encoder": {"companions": 20, "epochs": (0.1,)},
                 "collaborative_unet_inverted": {"companions": 20, "steps": 6, "epochs": (0.1,)},
-                "collaborative_nearest_inverted": {"companions": 20, "epochs": (0.1,)},
+                "collaborative_nearest_inverted": {"companions": 20, "steps": 6, "epochs": (0.1,)},
             },
             "company": (4, 16),
             "card_images": 64,
