@@ -5,8 +5,8 @@ from the best search, and sweeps of the search's window and lambda, all on valid
 A control that has a step size of its own gets three and keeps the best by the rule of stage `tune` (`merit`), the same
 care as the row that it is compared with. "equal training": an encoder that was trained for as many seconds more as the
 shaping and the encodings of its pool took. "no leak": what the interpolation to the preset's size lets shine through
-the border of the hole is hidden, too; the hole that is filled and scored stays the same. Resumable: a row that is in
-the file is not made again.
+the border of the hole is hidden, too; the hole that is filled and scored stays the same, and what is refined there is
+compared with the search there. Resumable: a row that is in the file is not made again.
 """
 
 import argparse
@@ -79,9 +79,10 @@ class Controls:
         """Scores per image of completions x."""
         return score(x, self.y, self.session.mask, self.session.net("classifier"), self.labels)
 
-    def row(self, x, **more):
-        """What is noted of completions x: gains over the search with half of a 95 % interval, distance, label."""
-        return {**noted(self.scores(x), self.before, self.reference), **more}
+    def row(self, x, before=None, **more):
+        """What is noted of completions x: gains over the search (or scores `before`) with half of a 95 % interval,
+        distance."""
+        return {**noted(self.scores(x), before or self.before, self.reference), **more}
 
     def refined(self, layer, step_size, epochs=None, random=False, stop="best", threshold=0.0, start=None, mask=None):
         """Completions after refinement of a layer's activations, of the latent (layer "z") or of the pixels; `start`:
@@ -156,7 +157,9 @@ class Controls:
         hidden = round(float((1 - mask).mean()), 4)
         if not refine:
             return self.row(self.search(z), hidden=hidden)
-        return self.row(self.refined(self.path["layer"], self.path["step_size"], start=z, mask=mask), hidden=hidden)
+        step, before = self.path["step_size"], self.scores(self.search(z))
+        x = self.refined(self.path["layer"], step, start=z, mask=mask)
+        return self.row(x, before, step_size=step, hidden=hidden)
 
     def median_real(self):
         """Median logit of the validation images by the D that refines, in micro-batches."""

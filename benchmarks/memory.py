@@ -47,7 +47,7 @@ if __name__ == "__main__":
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         for name in method_names(get_preset(o.preset)):
             command = [sys.executable, __file__, o.preset, "--method", name]
-            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             found["megabytes"][name] = float(done.stdout.split()[-1])
             print(name, found["megabytes"][name], flush=True)
             write_json(Path(o.out or RESULTS / f"memory_{o.preset}.json"), found)

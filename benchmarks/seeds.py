@@ -28,13 +28,13 @@ REFINED = ("collaborative_best", "collaborative_field", "collaborative_unet", "c
 
 
 def rows_of(preset, chosen, shapings):
-    """({row of the shapings: Shaping}, {(name, shaping seed): Family}): every refined row of the report card that
-    starts from one of STARTS, once per shaping seed, after as many epochs as `chosen` {name: epochs} says."""
+    """({row of the shapings: Shaping}, {(name, shaping seed): Family}): every row of REFINED that the preset has,
+    once per shaping seed, after as many epochs as `chosen` {name: epochs} says."""
     anew, families = {}, {}
     for name in (name for name in REFINED if name in preset.study.families):
         family = preset.study.families[name]
         for seed in shapings:
-            row, shaping = f"{family.search}_{seed}", preset.shapings[family.search]
+            row, shaping = f"{family.search}_{seed}", preset.shapings[family.shaping]
             epochs = next(e for e in shaping.epochs if str(e) == chosen[name])
             kept = anew.get(row, replace(shaping, epochs=(0,), seed=seed)).epochs
             anew[row] = replace(shaping, epochs=tuple(sorted({*kept, epochs})), seed=seed)

@@ -103,7 +103,8 @@ def inpaint(image, mask, *, refine=True, seed=0, n=1, preset=None, value_range=N
 
     Searches the latent from the encoder's answer (from the second completion on plus noise, drawn from `seed` and the
     numbers of image and completion) and, with `refine`, refines it in the recorded field, or as the family of the study
-    does whose name `refine` is ("collaborative_long": six times the steps, closer to the original); for a hole that is
+    does whose name `refine` is ("collaborative_long": six times the steps, closer to the original;
+    "collaborative_unet_inverted": the search also fits what a U-Net paints into the hole); for a hole that is
     not the preset's own the field is recorded first, about a second per hole. ValueError in one sentence for bad input.
 
     facts: a dict per completion, image by image. "image", "completion": its numbers; "score": its logit by the D that
@@ -173,7 +174,8 @@ def complete(model, y, mask, z, row, D, how):
         z = find(model.session, row, G, lambda y, mask: z, y, range(len(y)))
     else:
         guess = model.session.guess(search.guess, y, mask) if search.guess else None
-        z = last(find_latent(G, None, y, mask, z=z, window=p.window, guess=guess, **OTHER_HOLES))["z"]
+        options = dict(window=p.window, guess=guess, guess_weight=search.weight_inside, **OTHER_HOLES)
+        z = last(find_latent(G, None, y, mask, z=z, **options))["z"]
     with torch.no_grad():
         x, h = G(z), G.to_features(z, how["layer"])
         context = context_loss(x, y, weight_map(mask, p.window))

@@ -191,6 +191,7 @@ OF_PRESETS = (
     "collaborative_field",
     "unet",
     "collaborative_unet",
+    "collaborative_unet_inverted",
 )
 
 
@@ -206,6 +207,8 @@ def presets(root):
                 f"{content['test_images']:,}",
                 *(
                     f"{methods[row]['psnr']['mean']:.2f} / {methods[row]['frechet_distance']['mean']:.2f}"
+                    if row in methods
+                    else ""
                     for row in OF_PRESETS
                 ),
                 written(gain["psnr"], "[]+.2f"),

@@ -58,6 +58,35 @@ FEW = dict(
 )
 
 
+CHAIN = dict(
+    size=16,
+    networks=dict(z_dim=4, g_width=4, d_width=4, classifier_width=2, encoder_width=2, judge_width=2, features=4),
+    training=dict(iterations=3, classifier_iterations=3, encoder_iterations=3, judge_iterations=3),
+    searches=dict.fromkeys(("report", "best", "unet_inverted", "nearest_inverted"), dict(iterations=2, pool=40)),
+    shapings={
+        row: dict(batch=10, epochs=(0, 0.5), layer=1, steps=2)
+        for row in ("sampling", "report", "best", "per_image", "unet_inverted", "nearest_inverted")
+    }
+    | dict.fromkeys(("unet", "context_encoder"), dict(batch=10, epochs=(0, 0.02), layer=1, steps=2)),
+    feedforward={row: dict(iterations=3, width=2) for row in ("unet", "context_encoder")},
+    study=dict(
+        validation_images=20,
+        test_images=20,
+        families={
+            row: dict(epochs=(0.5,), companions=10, steps=2)
+            for row in (
+                "collaborative_field",
+                "collaborative_long",
+                "collaborative_unet_inverted",
+                "collaborative_nearest_inverted",
+            )
+        }
+        | dict.fromkeys(("collaborative_unet", "collaborative_context_encoder"), dict(epochs=(0.02,), companions=10))
+        | {"collaborative_sampling": dict(epochs=(0.5,))},
+    ),
+)
+
+
 @pytest.fixture
 def session(root):
     """Networks that have seen a few batches, stored in a folder of this test."""
@@ -321,6 +350,46 @@ def test_a_sealed_hole_hides_every_pixel_that_shows_something_of_it(bench):
     )
     assert not ((inside > 0) & (outside > 0)).any()
     assert torch.equal(controls.sealed(mask, 16), mask)
+
+
+@pytest.fixture
+def trained(root):
+    """Every stage up to `tune` of tiny settings, in a folder of this test."""
+    s = Session(get_preset("smoke", **CHAIN), progress=False)
+    for stage in s.plan:
+        if stage not in ("company", "evaluate", "card"):
+            stages.run(s, stage)
+    return s
+
+
+def test_all_test_images_row_by_row_and_on_from_where_it_was_stopped(bench, trained, tmp_path, monkeypatch):
+    import all_images
+
+    monkeypatch.setattr(all_images, "BATCH", 16)
+    out = tmp_path / "all.json"
+    found = all_images.run_all(trained, out, images=40)
+    rows = found["rows"]
+    assert found["images"] == 40 and rows["collaborative_unet_inverted"]["over"] == "semantic_unet_inverted"
+    assert rows["mean"]["over"] is None and rows["unet"]["psnr"]["half_interval"] > 0
+    for row in rows.values():
+        if row["over"]:
+            gain = row["psnr"]["mean"] - rows[row["over"]]["psnr"]["mean"]
+            assert row["psnr_gain"]["mean"] == pytest.approx(gain, abs=1e-4)
+    dropped = rows.pop("collaborative_field")
+    out.write_text(json.dumps({**found, "rows": rows}))
+    monkeypatch.setattr(all_images, "by_rival", lambda *a: pytest.fail("asked again"))
+    assert all_images.run_all(trained, out, images=40)["rows"]["collaborative_field"] == dropped
+
+
+def test_controls_of_training_and_of_the_leak(bench, trained):
+    import controls
+
+    c = controls.Controls(trained, None)
+    longer = c.equal_training()
+    assert longer["iterations"] > trained.preset.training.encoder_iterations
+    search, refined = c.no_leak(False), c.no_leak(True)
+    assert search["hidden"] == refined["hidden"] > float((1 - trained.mask).mean())
+    assert refined["step_size"] == c.path["step_size"] and search["psnr_gain"] != refined["psnr_gain"]
 
 
 def test_a_random_direction_is_as_long_as_the_gradient_and_not_along_it(bench):

@@ -181,13 +181,18 @@ def test_the_rule_of_tune(monkeypatch, case):
     table, expected = TABLES[case]
     session, saved, base = (
         opened(
-            shapings={
-                row: {"epochs": tuple(table)} for row in ("report", "best", "per_image", "unet", "context_encoder")
-            },
+            shapings={row: {"epochs": tuple(table)} for row in get_preset("smoke").shapings if row != "sampling"},
             study={"validation_images": 4, "families": dict.fromkeys(FAMILIES, {"epochs": tuple(table)})},
         ),
         {},
-        {"report": 20.0, "best": 25.0, "unet": 28.0, "context_encoder": 26.0},
+        {
+            "report": 20.0,
+            "best": 25.0,
+            "unet": 28.0,
+            "context_encoder": 26.0,
+            "unet_inverted": 27.0,
+            "nearest_inverted": 24.0,
+        },
     )
     session.data = {"validation": Split(torch.zeros(9, 28, 28, dtype=torch.uint8), torch.zeros(9).long(), SIZE)}
     session.net, session.start_of = (lambda kind: kind), (lambda row, split, n: ("G", row))

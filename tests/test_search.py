@@ -259,6 +259,11 @@ def test_a_guess_is_fitted_inside_the_hole_too():
     assert away(led).sum() < 0.95 * away(alone).sum()
     whole, part = (last(find_latent(G, None, y[:n], mask, z=z[:n], guess=guess[:n], iterations=3))["z"] for n in (3, 1))
     torch.testing.assert_close(whole[:1], part, rtol=0, atol=1e-9)
+    masks = torch.cat([block_mask(SIZE, generator(0)), mask, half_mask(SIZE)]).double()
+    whole, part = (
+        last(find_latent(G, None, y[:n], masks[:n], z=z[:n], guess=guess[:n], iterations=3))["z"] for n in (3, 1)
+    )
+    torch.testing.assert_close(whole[:1], part, rtol=0, atol=1e-9)
 
 
 def test_screening_picks_the_candidate_of_the_lowest_loss():
@@ -396,13 +401,15 @@ def bad(y):
         (dict(whiten=torch.eye(6)), "Whitening belongs to optimiser 'adam' but the optimiser is 'nesterov'"),
         (dict(guess=y[:2]), r"guess must be images \(3, 1, 16, 16\) with a positive weight but is \(2, 1, 16, 16\)"),
         (dict(guess=y, guess_weight=0), "positive weight"),
+        (dict(guess=nan), "NaN"),
+        (dict(guess="unet"), "is str"),
         (dict(patience=0), "patience must be a positive number of iterations or None but is 0"),
         (dict(least_gain=1), "least gain must be a share from 0 to below 1 but is 1"),
         (dict(z=torch.zeros(3, 5, dtype=torch.float64)), r"shape \(3, 6\) or \(3, starts, 6\)"),
     ]
 
 
-@pytest.mark.parametrize("case", range(23))
+@pytest.mark.parametrize("case", range(25))
 def test_bad_input_is_one_sentence(case):
     G, D, y, mask, z = problem()
     change, message = bad(y)[case]
@@ -410,4 +417,4 @@ def test_bad_input_is_one_sentence(case):
     with pytest.raises(ValueError, match=message) as error:
         next(find_latent(G, D, arguments.pop("y"), arguments.pop("mask"), **arguments))
     assert "\n" not in str(error.value)
-    assert len(bad(y)) == 23
+    assert len(bad(y)) == 25

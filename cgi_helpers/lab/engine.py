@@ -244,7 +244,10 @@ class Engine:
             z, y = self.starts(recipe, run.y, run.mask, n), run.y.expand(n, -1, -1, -1)
             inverted = self.session.preset.searches.get(recipe.search)
             guess = paint(self.fitted(inverted.guess), run.y, run.mask).expand_as(y) if inverted else None
-            for step, state in find_latent(G, D, y, run.mask, z=z, guess=guess, **self.search_options(recipe)):
+            options = self.search_options(recipe)
+            if inverted:
+                options |= {"guess": guess, "guess_weight": inverted.weight_inside}
+            for step, state in find_latent(G, D, y, run.mask, z=z, **options):
                 if cancel.is_set():
                     return
                 i = int(state["loss"].argmin())
@@ -349,7 +352,7 @@ class Engine:
 
     def _diversity(self, recipe, n, cancel, tell):
         run = self.new_run(recipe)
-        own = recipe.search in ("random start", "report's recipe")
+        own = recipe.search in RANDOM
         # encoder and nets have one answer
         random = (
             recipe

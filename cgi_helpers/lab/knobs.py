@@ -35,7 +35,8 @@ def make_knobs(session, recipe):
             "search",
             "Where the latent search starts and how it walks: from the encoder's answer or from "
             "noise by Adam, or the report's recipe (noise, Nesterov, |z| at most 1). Or the answer of a feed-forward "
-            "net, without a search: its decoder is refined then; or (inverted) a search for G's image of that answer.",
+            "net, without a search: its decoder is refined then; or (inverted) a search for G's image of that answer, "
+            "which the study refines by 80 steps of 0.001.",
             list(searches(session)),
         ),
         "iterations": number(

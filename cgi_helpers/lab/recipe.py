@@ -95,7 +95,10 @@ def searches(session):
     """Where a run may start: SEARCHES of a latent, feed-forward nets of the preset, whose decoder is refined, and
     searches for G's image of such a net's answer."""
     p = session.preset
-    rows = (*p.feedforward, *(row for row, search in p.searches.items() if search.guess in p.feedforward))
+    rows = (
+        *p.feedforward,
+        *(r for r, search in p.searches.items() if search.guess in p.feedforward and r.endswith(INVERTED)),
+    )
     return (*SEARCHES, *(row for row in rows if f"collaborative_{row}" in p.study.families))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checks import check_images
+from .checks import check_images, check_values
 from .judge import Score, flat, terms_of
 from .losses import context_loss, prior_loss
 from .masks import check_mask, composite, weight_map
@@ -78,7 +78,10 @@ class Problem:
         self.D = None if D is None else Score(terms_of(D))
         weight = weight_map(mask.to(y), window)
         if guess is not None:
-            y, weight = composite(y, guess, mask), weight + guess_weight * weight.amax() * (1 - mask)
+            y, weight = (
+                composite(y, guess, mask),
+                weight + guess_weight * weight.amax((1, 2, 3), keepdim=True) * (1 - mask),
+            )
         self.partly = D is None and hasattr(G, "to_region")  # D looks at the whole image
         top, bottom, left, right = self.box = seen_box(weight) if self.partly else (0, y.shape[2], 0, y.shape[3])
         self.y, self.weight = (t[..., top:bottom, left:right].contiguous() for t in (y, weight))
@@ -190,11 +193,14 @@ def find_latent(
     """
     check_options(optimiser, iterations, lr, whiten, patience, least_gain)
     check_problem(G, y, mask, z)
-    if guess is not None and (guess.shape != y.shape or not guess_weight > 0):
-        raise ValueError(
-            f"The guess must be images {tuple(y.shape)} with a positive weight but is {tuple(guess.shape)} "
-            f"with weight {guess_weight:g}."
-        )
+    if guess is not None:
+        shape = tuple(getattr(guess, "shape", ())) or type(guess).__name__
+        if shape != tuple(y.shape) or not 0 < guess_weight < math.inf:
+            raise ValueError(
+                f"The guess must be images {tuple(y.shape)} with a positive weight but is {shape} "
+                f"with weight {guess_weight!r}."
+            )
+        check_values(guess)
     own = hasattr(G, "z_dim")
     n, starts, shape = len(y), z.shape[1] if own and z.ndim == 3 else 1, z.shape[-1:] if own else z.shape[1:]
     z = z.detach().clamp(-clip, clip) if clip else z.detach().clone()

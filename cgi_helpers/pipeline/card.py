@@ -13,7 +13,6 @@ from ..study import claims, judges, rivals
 from ..study.rivals import Completion, poisson
 from . import parallel
 from .evaluation import bases, complete, find_all
-from .plan import starts
 from .session import done, save
 
 TIMED = 64  # test images whose search is timed
@@ -43,11 +42,18 @@ def method_names(preset):
     return [*preset.study.rivals, *own, *(f"{name}_poisson" for name in preset.study.blended)]
 
 
+def start_of(preset, row):
+    """The row of the searches, or feed-forward net, that an own row of the card begins with."""
+    if row == "semantic_equal_time":
+        return "best"
+    name = "collaborative" if row == "collaborative_0" else row
+    return bases(preset).get(name) or preset.study.families[name].search
+
+
 def search_seconds(session, row, n=TIMED):
     """Seconds per image of the latent search that an own row starts from, measured now on TIMED of the n first test
     images; 0 for rows that search by themselves or start from a feed-forward net."""
-    family = session.preset.study.families.get(row) or session.preset.study.families["collaborative"]
-    start = bases(session.preset).get(row) or family.search
+    start = start_of(session.preset, row)
     if row == "semantic_equal_time" or start in session.preset.feedforward:
         return 0.0
     if ("search seconds", start) not in session.cache:
@@ -77,11 +83,12 @@ def completions(session, name, split, n):
     y, own = images.batch(slice(0, n), session.device), own_rows(session)
     base = name.removesuffix("_poisson")
     if base in own:
-        begin = {row: session.start_of(row, split, n) for row in starts(p)}
+        start = start_of(p, base)
+        begin = {start: session.start_of(start, split, n)}
         # coupled: latents belong to these images and to no part of them; that the same call gives the same is tried
         method = Completion(base, lambda y, mask: complete(session, own[base], firsts(begin, y), y), coupled=True)
         if base != name:
-            G, z = begin[bases(p)[base]]
+            G, z = begin[start]
             method = poisson(
                 Completion(base, lambda y, mask: G(z[: len(y)]).detach(), coupled=True, whole=True, vouched=True)
             )

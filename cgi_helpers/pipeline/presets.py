@@ -1,4 +1,5 @@
-"""Settings. `smoke` proves that everything runs, `laptop` is the default, `paper` the report's sizes.
+"""Settings. `smoke` proves that everything runs, `laptop` is the default, `desktop` has the author's prior and wider
+networks, `paper` the report's sizes.
 
 Rows that a reader adds or changes (a search, a shaping, a row of the evaluation) are entries of a preset's tables; what
 the pipeline computes follows from them (`plan`). Defaults are the report's or its author's values. Standard library
@@ -58,10 +59,15 @@ class Search:
     pool_iterations: int | None = None  # of them; None: as for the others
     batch: int = 256  # images per micro-batch (memory, not results)
     guess: str | None = None  # a rival whose completion the search also fits, inside the hole (GAN inversion)
-    guess_weight: float | None = None  # of each of these pixels, in largest weights of W
+    guess_weight: float | None = None  # of each of these pixels, in largest weights of W; None: 1
+
+    @property
+    def weight_inside(self):
+        """`guess_weight` of `find_latent`."""
+        return 1.0 if self.guess_weight is None else self.guess_weight
 
 
-def _inverted(guess, **changes):
+def inverted(guess, **changes):
     """The search for G's image of another method's completion, on as many training images as minutes allow."""
     return Search("encoder", "adam", 100, 0.005, None, True, 10_000, guess=guess, guess_weight=1.0, **changes)
 
@@ -184,9 +190,9 @@ class Preset:
             "report": Search(),
             "best": Search("encoder", "adam", 50, 0.005, clip=None, whiten=True),
             # completions of other methods, found again among the images of the generator
-            "unet_inverted": _inverted("unet"),
+            "unet_inverted": inverted("unet"),
             # each batch reads all training images
-            "nearest_inverted": _inverted("nearest_neighbour", batch=2_000),
+            "nearest_inverted": inverted("nearest_neighbour", batch=2_000),
         }
     )
     shapings: dict = field(
@@ -443,7 +449,11 @@ def own_images(dataset):
         channels=3,
         networks={"features": 16},
         training={"iterations": 3_000, "classifier_iterations": 600, "judge_iterations": 600},
-        searches={"report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200}, "best": {"pool": 4_000}},
+        searches={
+            "report": {"iterations": 400, "pool": 1_000, "pool_iterations": 200},
+            "best": {"pool": 4_000},
+            **dict.fromkeys(_inversions, {"pool": 1_000}),
+        },
         feedforward={"unet": {"iterations": 800}, "context_encoder": {"iterations": 500}},
         study={"validation_images": 300, "card_images": 100, "rivals": _without_ridge, **bands},
     )

@@ -166,7 +166,10 @@ class Session:
         mask = self.mask if mask is None else mask
         if row in self.preset.feedforward:
             return paint(self.fitted(row), y, mask)
-        return rivals.fit(row, self.data["train"], mask, itself=False)(y, mask)
+        if not row.startswith("nearest"):
+            known = ", ".join((*self.preset.feedforward, "nearest_neighbour", "nearest_ring"))
+            raise ValueError(f"A search can invert the completions of {known}, not of {row!r}.")
+        return rivals.fit(row, self.data["train"], mask, itself=False).function(y, mask)  # reads all images: once
 
     @cached_property
     def mask(self):

@@ -66,6 +66,14 @@ def test_there_and_back(session):
     assert torch.equal(target(default_recipe(session), session), session.data["test"].batch([0]))
 
 
+def test_an_inverted_start_searches_and_tells_what_it_depends_on(session):
+    r = replace(default_recipe(session), search="unet_inverted", iterations=12)
+    assert parse(dump(r, session), session) == (r, None, "") and r.iterations == 12
+    own = {"fitted_unet", "encodings_unet_inverted", "shaped_unet_inverted", "field_collaborative_unet_inverted"}
+    assert own <= set(recipes.networks(r, session))
+    assert replace(r, search="unet").iterations == 0 and "nearest_inverted" not in recipes.searches(session)
+
+
 def test_drawn_and_named_holes_are_the_same_pixels(session):
     r = default_recipe(session)
     assert torch.equal(hole_mask(replace(r, hole=hole_text(center_mask(64))), session), hole_mask(r, session))
