@@ -31,7 +31,7 @@ def main(arguments=None):
     parser.add_argument(
         "stage", nargs="+", metavar="STAGE", help="a stage and, for some, a row of the preset: train, encode best, ..."
     )
-    parser.add_argument("--preset", default=None, help="smoke, laptop (default), paper, ...")
+    parser.add_argument("--preset", default=None, help="smoke, laptop (default), desktop, mnist, paper, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0)
     how = parser.add_mutually_exclusive_group()

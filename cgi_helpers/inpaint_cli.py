@@ -31,7 +31,7 @@ def read_arguments(arguments):
     parser.add_argument("--mask", required=True, help=f"a picture with a black hole, or {', '.join(MASKS)}")
     parser.add_argument("--out", required=True, help="the PNG to write")
     parser.add_argument("-n", type=int, default=1, help="number of completions")
-    parser.add_argument("--preset", default=None, help="smoke, laptop (default), paper, ...")
+    parser.add_argument("--preset", default=None, help="smoke, laptop (default), desktop, mnist, paper, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", type=int, default=0, help="of random masks and of completions after the first")
     parser.add_argument("--no-refine", action="store_true", help="semantic inpainting: the search alone")
