@@ -221,7 +221,7 @@ def preset_name(name):
 def figures(arguments):
     """The notebooks, with --fresh every stage before them, through doit."""
     parser = argparse.ArgumentParser(prog="run.py figures")
-    parser.add_argument("--preset", help="smoke, laptop (default), desktop, mnist, avatars, cifar10, paper or folder:PATH; several with commas")
+    parser.add_argument("--preset", help="laptop (default), desktop, mnist, ... or folder:PATH; several with commas")
     parser.add_argument("--fresh", action="store_true", help="train and compute every stage again, run every notebook")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--seed", default="0", help="a whole number >= 0; several with commas")
