@@ -7,21 +7,16 @@ their 95 % interval, distances, and paired gains over the row's start. Resumable
 again.
 """
 
-import argparse
 import json
 from functools import partial
-from pathlib import Path
 
 import torch
-from sweep import RESULTS
+from sweep import command
 
 from cgi_helpers.method.feedforward import Pool
-from cgi_helpers.method.runtime import pick_device
 from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.card import CHOOSE_ON
 from cgi_helpers.pipeline.evaluation import bases, collaborate, find_all
-from cgi_helpers.pipeline.presets import get_preset
-from cgi_helpers.pipeline.session import Session
 from cgi_helpers.study import judges, metrics, rivals
 from cgi_helpers.study.evaluation import semantic
 
@@ -132,10 +127,4 @@ def run_all(session, out, images=None):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", help="JSON file; default: results/all_images_PRESET.json")
-    o = parser.parse_args()
-    session = Session(get_preset(o.preset), device=pick_device(o.device), progress=False)
-    run_all(session, Path(o.out or RESULTS / f"all_images_{o.preset}.json"))
+    command(__doc__, "all_images", run_all)

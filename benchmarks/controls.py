@@ -9,23 +9,19 @@ the border of the hole is hidden, too; the hole that is filled and scored stays 
 compared with the search there. Resumable: a row that is in the file is not made again.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from sweep import RESULTS, noted, variant
+from sweep import command, noted, variant
 
 from cgi_helpers.method.judge import Score, Term
 from cgi_helpers.method.masks import composite
 from cgi_helpers.method.refine import refine_features
-from cgi_helpers.method.runtime import generator, last, pick_device
+from cgi_helpers.method.runtime import generator, last
 from cgi_helpers.method.search import find_latent, whitening
 from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.evaluation import merit, path_of, validation
-from cgi_helpers.pipeline.presets import get_preset
-from cgi_helpers.pipeline.session import Session
 from cgi_helpers.pipeline.stages import run
 from cgi_helpers.study import metrics
 from cgi_helpers.study.evaluation import score, semantic
@@ -205,10 +201,4 @@ def run_controls(session, out, images=None):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", help="JSON file; default: results/controls_PRESET.json")
-    o = parser.parse_args()
-    session = Session(get_preset(o.preset), device=pick_device(o.device), progress=False)
-    run_controls(session, Path(o.out or RESULTS / f"controls_{o.preset}.json"))
+    command(__doc__, "controls", run_controls)

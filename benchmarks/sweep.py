@@ -36,6 +36,17 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SAMPLES = 5_000  # of a generator, against all validation images
 
 
+def command(doc, kind, run):
+    """`PRESET [--device D] [--out FILE]` from the command line: run(session, Path of `results/KIND_PRESET.json`)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", help=f"JSON file; default: results/{kind}_PRESET.json")
+    o = parser.parse_args()
+    session = Session(get_preset(o.preset), device=pick_device(o.device), progress=False)
+    run(session, Path(o.out or RESULTS / f"{kind}_{o.preset}.json"))
+
+
 def carried(preset):
     """The preset with the choices that were made beside it (`choices.json`,
     before they are written into presets.py)."""
