@@ -98,7 +98,7 @@ def test_the_preset_may_come_from_the_environment(place, capsys, monkeypatch):
     [
         (
             ("paint", "--preset", "tiny"),
-            "Unknown stage 'paint': preset 'tiny' has train, classifier, judge, encoder, encode report",
+            "Unknown stage 'paint': preset 'tiny' has train, classifier, judge, encoder, fit unet",
         ),
         (("train", "--preset", "huge"), "Unknown preset 'huge': use one of smoke, laptop, "),
         (

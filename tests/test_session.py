@@ -525,7 +525,7 @@ MIDDLE = {
     "fit context_encoder": (feedforward, "generator_loss", 5, 5),
     "card": (judges, "score_card", 3, 3),
     "encode report": (evaluation, "find_latent", 2, 2),
-    **{s: (evaluation, "find_latent", 4, 4) for s in PLAN if s.startswith("encode") and s != "encode report"},
+    **{s: (evaluation, "find_latent", 4, 4) for s in PLAN if s.startswith("encode ") and s != "encode report"},
     "evaluate": (evaluation, "score", 3, 3),
     **{s: (shape, "discriminator_loss", 3, 3) for s in PLAN if s.startswith("shape")},
 }
