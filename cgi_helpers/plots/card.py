@@ -156,7 +156,14 @@ def plane(table, x="frechet_distance", y="psnr", methods=None, title=TRADE):
             textcoords=ax.transAxes,
             va="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": style(m)[1], "lw": 0.6, "alpha": 0.7, "shrinkA": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": style(m)[1],
+                "lw": 0.6,
+                "alpha": 0.7,
+                "shrinkA": 0,
+                "relpos": (0, 0.5),
+            },
         )
     for name in dict.fromkeys(map(family, methods)):
         marker, colour = FAMILIES.get(name, OTHER)[:2]
