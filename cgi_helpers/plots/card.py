@@ -141,11 +141,13 @@ def plane(table, x="frechet_distance", y="psnr", methods=None, title=TRADE):
             zorder=3,
         )
     size = np.sort([abs(a["mean"]) for a, _ in points.values()])
-    if size[-1] > 10 * np.median(size):
-        ax.set_xscale("symlog", linthresh=max(np.median(size), 1e-9))
+    if linear := size[-1] > 10 * np.median(size) and max(np.median(size), 1e-9):
+        ax.set_xscale("symlog", linthresh=linear)
     if x in table.get("floor", {}):
         ax.axvline(table["floor"][x]["mean"], color="0.4", ls="--", lw=1, label="originals")
     ax.margins(0.06)
+    if linear:  # powers of ten inside the linear part would lie on each other
+        ax.set_xticks([tick for tick in ax.get_xticks() if not tick or abs(tick) >= linear], minor=False)
     at = ax.transData.transform([(a["mean"], b["mean"]) for a, b in points.values()])
     heights = ax.transAxes.inverted().transform(at)[:, 1]
     for (m, (a, b)), place in zip(points.items(), _spread(heights, 0.2 / (fig.get_figheight() - 1.4))):
