@@ -256,24 +256,6 @@ def controls(root):
     return table(["preset", "control", "step size", "PSNR gain (dB)", "Frechet distance"], rows)
 
 
-def all_images(root):
-    """Every row of `benchmarks/all_images.py`."""
-    rows = []
-    for preset, content in stored(root, "all_images"):
-        for name, row in content["rows"].items():
-            cells = [
-                f"{row[key]['mean']:.{n}f} ± {row[key]['half_interval']:.{n}f}" for key, n in (("psnr", 2), ("ssim", 4))
-            ]
-            gain = row.get("psnr_gain")
-            change = f"{gain['mean']:+.3f} ± {gain['half_interval']:.3f} (`{row['over']}`)" if gain else ""
-            distances = [f"{row[key]:.2f}" for key in ("frechet_distance", "frechet_distance_2")]
-            rows.append([f"`{preset}`", f"`{name}`", *cells, change, *distances])
-        distances = [f"{content['originals'][key]:.2f}" for key in ("frechet_distance", "frechet_distance_2")]
-        rows.append([f"`{preset}`", "originals", "", "", "", *distances])
-    head = ["preset", "row", "PSNR (dB)", "SSIM", "PSNR gain (dB) over", "Frechet distance", "second classifier"]
-    return table(head, rows)
-
-
 def memory(root):
     """Megabytes of every method, a column per preset, from `benchmarks/memory.py`."""
     found = {preset: content["megabytes"] for preset, content in stored(root, "memory")}
@@ -309,7 +291,6 @@ def seeds(root):
 TABLES = {
     "tried": tried,
     "controls": controls,
-    "all_images": all_images,
     "memory": memory,
     "seeds": seeds,
     "notebooks": notebooks,
