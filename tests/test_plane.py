@@ -48,8 +48,8 @@ def test_layers_split_the_generator(pair):
 
 
 def test_refine_moves_points_uphill_at_every_layer(pair):
-    G, D = pair
-    z = draw_z(16, G.z_dim, "normal", 0)
+    G, D = (copy.deepcopy(net).double() for net in pair)  # untrained, they rise by less than float32 resolves
+    z = draw_z(16, G.z_dim, "normal", 0).double()
     for layer in range(G.layers + 1):
         h = G.to_features(z, layer).detach()
         loop = refine(G, D, h, layer=layer, steps=10, step_size=0.01)
