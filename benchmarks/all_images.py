@@ -82,6 +82,15 @@ def meaned(values):
     }
 
 
+def distances(scores, reference):
+    """Frechet distances to `reference` in the features of both classifiers, and the first one's extrapolated."""
+    found = {"frechet_limit": metrics.frechet_limit(scores["features"], reference["features"])}
+    for key in ("features", "features_2"):
+        name = key.replace("features", "frechet_distance")
+        found[name] = metrics.frechet_distance(metrics.moments(scores[key]), metrics.moments(reference[key]))
+    return found
+
+
 def measured(scores, before, reference):
     """What is stored of a row: means with half of their 95 % interval, distances, paired gains over `before`."""
     found = {}
@@ -89,11 +98,7 @@ def measured(scores, before, reference):
         found[key] = meaned(scores[key])
         if before is not None:
             found[f"{key}_gain"] = meaned(scores[key] - before[key])
-    for key in ("features", "features_2"):
-        name = key.replace("features", "frechet_distance")
-        found[name] = metrics.frechet_distance(metrics.moments(scores[key]), metrics.moments(reference[key]))
-    found["frechet_limit"] = metrics.frechet_limit(scores["features"], reference["features"])
-    return found
+    return found | distances(scores, reference)
 
 
 def run_all(session, out, images=None):
@@ -115,13 +120,7 @@ def run_all(session, out, images=None):
         found["rows"][row] = {"over": base, **measured(scores, kept.get(base), reference)}
         print(session.preset.name, row, {k: v for k, v in found["rows"][row].items() if "_2" not in k}, flush=True)
         write_json(out, found)
-    floor = judges.recognise(y, C)
-    found["originals"] = {
-        key.replace("features", "frechet_distance"): metrics.frechet_distance(
-            metrics.moments(floor[key]), metrics.moments(reference[key])
-        )
-        for key in ("features", "features_2")
-    } | {"frechet_limit": metrics.frechet_limit(floor["features"], reference["features"])}
+    found["originals"] = distances(judges.recognise(y, C), reference)
     write_json(out, found)
     return found
 

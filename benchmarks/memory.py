@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sweep import RESULTS
 
-from cgi_helpers.pipeline import parallel  # noqa: F401 (counted as imported)
 from cgi_helpers.pipeline.artifacts import write_json
 from cgi_helpers.pipeline.card import completions, method_names
 from cgi_helpers.pipeline.presets import get_preset

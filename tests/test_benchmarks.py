@@ -16,40 +16,19 @@ from cgi_helpers.pipeline.presets import changed, get_preset
 from cgi_helpers.pipeline.session import Session
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+MODULES = [path.stem for path in BENCHMARKS.glob("*.py")]
 
 
 @pytest.fixture
 def bench(monkeypatch):
     """benchmarks/run.py, scale.py and what they import, as their own folder sees them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in (
-        "run",
-        "target",
-        "reference",
-        "report",
-        "scale",
-        "samplers",
-        "sweep",
-        "seeds",
-        "controls",
-        "all_images",
-    ):
+    for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import run
 
     yield run
-    for name in (
-        "run",
-        "target",
-        "reference",
-        "report",
-        "scale",
-        "samplers",
-        "sweep",
-        "seeds",
-        "controls",
-        "all_images",
-    ):
+    for name in MODULES:
         sys.modules.pop(name, None)
 
 

@@ -243,9 +243,9 @@ class Engine:
             G, D = self.net("generator"), self.net("discriminator")
             z, y = self.starts(recipe, run.y, run.mask, n), run.y.expand(n, -1, -1, -1)
             inverted = self.session.preset.searches.get(recipe.search)
-            guess = paint(self.fitted(inverted.guess), run.y, run.mask).expand_as(y) if inverted else None
             options = self.search_options(recipe)
             if inverted:
+                guess = paint(self.fitted(inverted.guess), run.y, run.mask).expand_as(y)
                 options |= {"guess": guess, "guess_weight": inverted.weight_inside}
             for step, state in find_latent(G, D, y, run.mask, z=z, **options):
                 if cancel.is_set():

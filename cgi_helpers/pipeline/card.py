@@ -101,10 +101,10 @@ def completions(session, name, split, n):
         method = session.cache["rival"][1]
     if base != name and base not in own:
         method = poisson(method)
-    searched = n * search_seconds(session, base, n) if base in own and split == "test" else 0.0
+    searching = n * search_seconds(session, base, n) if base in own and split == "test" else 0.0
     began = time.perf_counter()
     x = method(y, session.mask)
-    return x, y, time.perf_counter() - began + searched, method.facts
+    return x, y, time.perf_counter() - began + searching, method.facts
 
 
 def card(session, stage, fresh=False):

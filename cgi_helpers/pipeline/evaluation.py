@@ -43,7 +43,8 @@ def find(session, row, G, E, y, index, iterations=None):
         window=p.window,
         clip=s.clip,
         whiten=session.whitening if s.whiten else None,
-        **({"guess": session.guess(s.guess, y), "guess_weight": s.weight_inside} if s.guess else {}),
+        guess=session.guess(s.guess, y) if s.guess else None,
+        guess_weight=s.weight_inside,
     )
     return last(loop)["z"]
 
